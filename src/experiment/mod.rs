@@ -1,0 +1,1 @@
+//! The experiment file as typed data.

@@ -1,0 +1,14 @@
+//! Prompt experiments: which of these prompts is better, by how much, and is it real?
+//!
+//! The binary `harness` is a thin shell over this library. Data flows one way:
+//!
+//! ```text
+//! experiment file → plan → requests → engine → responses → scores → metrics → comparison → tables, report
+//! ```
+//!
+//! A module may name the modules to its left that it consumes, never one to its
+//! right; `tests/integration/rooms.rs` holds that rule. `ARCHITECTURE.md` has the map.
+
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod experiment;
