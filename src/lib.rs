@@ -11,4 +11,5 @@
 
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod dataset;
 pub mod experiment;
