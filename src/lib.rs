@@ -11,5 +11,6 @@
 
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod dataset;
 pub mod experiment;
 pub mod stats;
