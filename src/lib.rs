@@ -13,3 +13,4 @@
 
 pub mod dataset;
 pub mod experiment;
+pub mod template;
