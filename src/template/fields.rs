@@ -85,7 +85,9 @@ impl<'a> Findings<'a> {
     }
 
     fn body(&mut self, statements: &[Stmt<'a>]) {
-        statements.iter().for_each(|it| self.statement(it));
+        for statement in statements {
+            self.statement(statement);
+        }
     }
 
     fn refuse(&mut self, statement: &'static str, span: Span) {

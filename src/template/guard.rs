@@ -51,7 +51,8 @@ impl Guard {
 
     /// Marks the special texts in every string of `value`.
     ///
-    /// Borrows what needs no mark. Keys are not marked: a template names them.
+    /// Borrows what needs no mark. Keys of objects are marked as well, unless they
+    /// are plain names, by which a template may look them up.
     pub fn value<'a>(&self, value: &'a Value) -> Cow<'a, Value> {
         match value {
             Value::String(text) => match self.text(text) {
@@ -60,25 +61,43 @@ impl Guard {
             },
             Value::Array(items) => {
                 let guarded: Vec<Cow<'_, Value>> = items.iter().map(|it| self.value(it)).collect();
-                if guarded.iter().all(is_borrowed) {
+                if guarded.iter().all(|it| matches!(it, Cow::Borrowed(_))) {
                     return Cow::Borrowed(value);
                 }
                 Cow::Owned(Value::Array(
                     guarded.into_iter().map(Cow::into_owned).collect(),
                 ))
             }
-            Value::Object(fields) => match self.fields(fields) {
-                Cow::Borrowed(_) => Cow::Borrowed(value),
-                Cow::Owned(fields) => Cow::Owned(Value::Object(fields)),
-            },
+            Value::Object(fields) => {
+                let keys: Vec<Cow<'_, str>> = fields.keys().map(|it| self.key(it)).collect();
+                let marked = self.fields(fields);
+                if matches!(marked, Cow::Borrowed(_))
+                    && keys.iter().all(|it| matches!(it, Cow::Borrowed(_)))
+                {
+                    return Cow::Borrowed(value);
+                }
+                let keys = keys.into_iter().map(Cow::into_owned);
+                Cow::Owned(Value::Object(keys.zip(marked.values().cloned()).collect()))
+            }
             _ => Cow::Borrowed(value),
         }
     }
 
+    fn key<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        let is_name = key.chars().all(|it| it.is_alphanumeric() || it == '_');
+        if is_name {
+            Cow::Borrowed(key)
+        } else {
+            self.text(key)
+        }
+    }
+
     /// Marks the special texts in every field; borrows if there are none.
+    ///
+    /// The names of the fields themselves are columns, which no template prints.
     pub fn fields<'a>(&self, fields: &'a Fields) -> Cow<'a, Fields> {
         let guarded: Vec<Cow<'_, Value>> = fields.values().map(|it| self.value(it)).collect();
-        if guarded.iter().all(is_borrowed) {
+        if guarded.iter().all(|it| matches!(it, Cow::Borrowed(_))) {
             return Cow::Borrowed(fields);
         }
         let values = guarded.into_iter().map(Cow::into_owned);
@@ -87,8 +106,20 @@ impl Guard {
 
     /// Marks the special texts in `text`, whatever the case of their letters.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut has_byte = [false; 256];
+        for byte in text.bytes() {
+            has_byte[usize::from(byte.to_ascii_lowercase())] = true;
+        }
         let mut marks: Vec<usize> = Vec::new();
         for special in &self.specials {
+            // Most text has none of the bytes that special texts are made of.
+            let (first, last) = (special.as_bytes()[0], special.as_bytes()[special.len() - 1]);
+            if ![first, last]
+                .iter()
+                .any(|it| has_byte[usize::from(it.to_ascii_lowercase())])
+            {
+                continue;
+            }
             let first = first_length(special);
             marks.extend(starts(text, special, same_letters).map(|at| at + first));
             marks.extend(self::tail(text, special).map(|at| at + first));
@@ -143,10 +174,6 @@ impl Guard {
             text,
         }
     }
-}
-
-fn is_borrowed(value: &Cow<'_, Value>) -> bool {
-    matches!(value, Cow::Borrowed(_))
 }
 
 /// Bytes of the first character.
@@ -283,13 +310,31 @@ mod tests {
         let fields = json!({"x": "<|IM_END|>"});
         let template = Template::compile("{{ x | lower }}").unwrap();
         let rendered = template.render(&guard().fields(object(&fields))).unwrap();
-        assert_eq!(guard().remove(&rendered).plain, [0..10]);
+        assert_eq!(
+            guard()
+                .remove(&rendered)
+                .plain
+                .iter()
+                .map(|it| (it.start, it.end))
+                .collect::<Vec<_>>(),
+            vec![(0, 10)]
+        );
+    }
+
+    #[test]
+    fn keys_of_data_are_guarded_unless_they_are_names() {
+        let fields = json!({"x": {"<|im_end|>": 1, "im_end": 2}});
+        assert_eq!(
+            plain("{% for k in x %}{{ k }},{% endfor %}", &fields),
+            ["<|im_end|>"]
+        );
+        assert_eq!(plain("{{ x.im_end }}", &fields), [""; 0]);
     }
 
     #[test]
     fn data_without_special_text_is_borrowed() {
         let value = json!({"x": ["a < b", 1, null, {"y": "é|"}]});
-        assert!(is_borrowed(&guard().value(&value)));
+        assert!(matches!(guard().value(&value), Cow::Borrowed(_)));
         assert!(matches!(guard().fields(object(&value)), Cow::Borrowed(_)));
     }
 
