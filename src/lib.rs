@@ -14,3 +14,4 @@
 pub mod dataset;
 pub mod experiment;
 pub mod stats;
+pub mod template;

@@ -46,6 +46,9 @@ pub(super) fn rows(bytes: &[u8], dialect: Dialect, faults: &mut Faults) -> (Vec<
         dialect,
     };
     let header = header(&mut reader, faults);
+    if header.is_empty() {
+        return (header, Vec::new());
+    }
     let mut rows = Vec::new();
     while !reader.is_done() && !faults.is_full() {
         let (line, start) = (reader.line, reader.at);
@@ -86,14 +89,12 @@ fn header(reader: &mut Reader<'_>, faults: &mut Faults) -> Vec<String> {
     }
     if reader.at_line_end() {
         faults.add(Some(1), Some(reader.skipped), Fault::BlankLine);
-        reader.skip_line_end();
         return Vec::new();
     }
     let names = match reader.record() {
         Ok(names) => names,
         Err((line, at, fault)) => {
             faults.add(Some(line), Some(at), fault);
-            reader.at = reader.text.len();
             return Vec::new();
         }
     };
@@ -353,7 +354,9 @@ mod tests {
             let n_columns = table[0].len();
             let mut writer = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(Vec::new());
             writer.write_record((0..n_columns).map(|it| format!("c{it}"))).unwrap();
-            table.iter().for_each(|row| writer.write_record(row).unwrap());
+            for row in &table {
+                writer.write_record(row).unwrap();
+            }
             let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
             let (_, rows) = read(Dialect::Csv, &text);
             let got: Vec<Vec<&str>> = rows.iter().map(texts).collect();

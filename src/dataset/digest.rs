@@ -48,7 +48,9 @@ fn hash_value(hasher: &mut blake3::Hasher, value: &Value) {
         Value::String(text) => hash_text(hasher, b's', text),
         Value::Array(items) => {
             hash_head(hasher, b'a', items.len());
-            items.iter().for_each(|item| hash_value(hasher, item));
+            for item in items {
+                hash_value(hasher, item);
+            }
         }
         Value::Object(fields) => hash_object(hasher, fields),
     }

@@ -191,7 +191,7 @@ impl std::error::Error for DatasetError {}
 
 /// Text from data as a message may show it: no control characters, at most 60
 /// characters.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(60).flat_map(escaped).collect();
     if 60 < text.chars().count() {
         out.push('…');

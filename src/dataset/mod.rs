@@ -24,7 +24,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use digest::{Digest, fields_digest, hex};
-pub use error::{DatasetError, DatasetErrors, Fault};
+pub use error::{DatasetError, DatasetErrors, Fault, shown};
 pub use example::{Example, ExamplesError, Order, examples, limit};
 pub use overlap::{Overlap, overlap};
 
