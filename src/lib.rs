@@ -15,3 +15,4 @@ pub mod dataset;
 pub mod experiment;
 pub mod stats;
 pub mod template;
+pub mod text_metric;
