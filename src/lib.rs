@@ -13,4 +13,5 @@
 
 pub mod dataset;
 pub mod experiment;
+pub mod stats;
 pub mod template;
