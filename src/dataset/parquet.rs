@@ -103,8 +103,15 @@ mod reader {
                     .map(|it| json(&it))
                     .collect::<Result<_, _>>()?,
             ),
-            // Only integers are left; their text is their JSON form.
-            other => Value::Number(Number::from_string_unchecked(other.to_string())),
+            // Only integers are left. Not by their text: it can have separators.
+            other => match other.extract::<i128>() {
+                Some(integer) => Value::Number(Number::from_string_unchecked(integer.to_string())),
+                None => {
+                    return Err(Fault::NumberTooLarge {
+                        number: other.to_string(),
+                    });
+                }
+            },
         })
     }
 

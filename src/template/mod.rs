@@ -10,11 +10,11 @@
 //! Booleans and null print as in Python: `True`, `None`.
 //!
 //! [`Guard`] keeps special-token text from data apart from that of the template;
-//! [`shots`] draws few-shot examples. Knows `dataset`.
+//! [`draw`] chooses few-shot examples. Knows `dataset`.
 
 mod fields;
 mod guard;
-pub mod shots;
+mod shots;
 mod values;
 
 use std::ops::Range;
@@ -28,6 +28,7 @@ use crate::dataset::{Fields, RESERVED, shown};
 
 pub use fields::Field;
 pub use guard::{Guard, Guarded};
+pub use shots::{Draw, ShotOrder, draw};
 use values::Context;
 
 /// A compiled prompt template.
