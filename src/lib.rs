@@ -12,3 +12,4 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod experiment;
+pub mod model;
