@@ -13,6 +13,7 @@
 
 pub mod dataset;
 pub mod experiment;
+pub mod model;
 pub mod stats;
 pub mod template;
 pub mod text_metric;

@@ -1,0 +1,714 @@
+//! Reads and checks the header of a GGUF file: metadata and where each tensor lies.
+//!
+//! Promise: after [`Gguf::parse`] every tensor's byte range lies inside the file,
+//! is aligned, overlaps no other, and has exactly the length its type and shape
+//! ask for; no key and no tensor name occurs twice. A file that breaks one of
+//! these rules is refused with the name and the offset of what broke it. The work
+//! and the memory are bounded whatever the bytes say.
+//!
+//! Limits: versions 2 and 3, little-endian; no weights are read or decoded here,
+//! and what a key means is for the reader to know. Format:
+//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+
+mod cursor;
+mod tensor_type;
+#[cfg(test)]
+pub(crate) mod testing;
+mod value;
+
+use std::ops::Range;
+
+use indexmap::IndexMap;
+
+use self::cursor::Cursor;
+pub use self::tensor_type::TensorType;
+pub use self::value::{Array, Value};
+
+/// Largest header that is read, in bytes: metadata and tensor descriptions.
+pub const MAX_HEADER_BYTES: usize = 64 << 20;
+/// Most tensors a file may describe.
+pub const MAX_TENSORS: u64 = 1 << 20;
+/// Most metadata keys a file may have.
+pub const MAX_KEYS: u64 = 1 << 16;
+/// Most elements in one metadata array; a vocabulary is one.
+pub const MAX_ARRAY_LEN: u64 = 1 << 22;
+/// Deepest nesting of metadata arrays.
+pub const MAX_ARRAY_DEPTH: usize = 4;
+
+const MAGIC: &[u8] = b"GGUF";
+const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// Why bytes are not a GGUF file that can be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "each field is named in its variant's message")]
+pub enum GgufError {
+    /// The file starts with something else.
+    #[error("not a GGUF file: it starts with `{found}` instead of `GGUF`{}", legacy_note(.found))]
+    BadMagic { found: String },
+    /// A version that is not read.
+    #[error("GGUF version {version} is not supported, only versions 2 and 3 are{}", endian_note(*.version))]
+    BadVersion { version: u32 },
+    /// A length field asks for more bytes than there are.
+    #[error(
+        "`{what}` at byte {offset} needs {needed} bytes, but {remaining} are left in the header"
+    )]
+    Truncated {
+        what: String,
+        offset: usize,
+        needed: u64,
+        remaining: usize,
+    },
+    /// A count above its cap.
+    #[error("{n} {what}, but at most {most} are accepted")]
+    TooMany { what: String, n: u64, most: u64 },
+    /// Arrays inside arrays inside arrays.
+    #[error("the array `{key}` at byte {offset} is nested more than {MAX_ARRAY_DEPTH} deep")]
+    TooDeep { key: String, offset: usize },
+    /// Text that is not UTF-8.
+    #[error("the text of `{what}` at byte {offset} is not UTF-8")]
+    NotUtf8 { what: String, offset: usize },
+    /// A truth value that is neither 0 nor 1.
+    #[error("`{key}` at byte {offset} is a bool with value {value}, expected 0 or 1")]
+    NotABool {
+        key: String,
+        offset: usize,
+        value: u8,
+    },
+    /// A value type outside the format.
+    #[error("`{key}` at byte {offset} has the unknown value type {kind}")]
+    UnknownValueType {
+        key: String,
+        offset: usize,
+        kind: u32,
+    },
+    /// The same key twice.
+    #[error("the metadata key `{key}` occurs twice")]
+    DuplicateKey { key: String },
+    /// The same tensor name twice.
+    #[error("the tensor `{tensor}` occurs twice")]
+    DuplicateTensor { tensor: String },
+    /// An alignment that nothing can be aligned to.
+    #[error("`general.alignment` is {found}, expected a power of two as a 32-bit unsigned integer")]
+    BadAlignment { found: String },
+    /// A tensor with no dimension, or more than 4.
+    #[error("the tensor `{tensor}` has {n} dimensions, expected 1 to 4")]
+    BadDimensionCount { tensor: String, n: u32 },
+    /// A dimension of length 0.
+    #[error("the tensor `{tensor}` has the shape {shape:?}: a dimension of 0")]
+    ZeroDimension { tensor: String, shape: Vec<u64> },
+    /// A tensor type that cannot be decoded.
+    #[error("the tensor `{tensor}` has type {name} (ggml type {id}), which is not supported")]
+    UnsupportedType {
+        tensor: String,
+        name: &'static str,
+        id: u32,
+    },
+    /// A row that is not a whole number of blocks.
+    #[error(
+        "the tensor `{tensor}` has rows of {row_len} weights, not a multiple of the {block_len} of a {name} block"
+    )]
+    PartialBlock {
+        tensor: String,
+        row_len: u64,
+        block_len: u64,
+        name: &'static str,
+    },
+    /// More weights than 64 bits count.
+    #[error("the size of the tensor `{tensor}` with shape {shape:?} overflows")]
+    SizeOverflow { tensor: String, shape: Vec<u64> },
+    /// An offset that breaks the alignment.
+    #[error(
+        "the tensor `{tensor}` starts at offset {offset}, not a multiple of the alignment {alignment}"
+    )]
+    Unaligned {
+        tensor: String,
+        offset: u64,
+        alignment: u64,
+    },
+    /// A tensor that ends after the file does.
+    #[error(
+        "the tensor `{tensor}` ends at byte {end}, but the file has {file_len} bytes; was the download cut short?"
+    )]
+    OutsideFile {
+        tensor: String,
+        end: u64,
+        file_len: u64,
+    },
+    /// Two tensors that share bytes.
+    #[error("the tensors `{first}` and `{second}` overlap at byte {offset}")]
+    Overlap {
+        first: String,
+        second: String,
+        offset: u64,
+    },
+    /// A tensor that a reader needs and the file lacks.
+    #[error("the tensor `{tensor}` is missing")]
+    MissingTensor { tensor: String },
+    /// A tensor with a shape that a reader cannot use.
+    #[error("the tensor `{tensor}` has the shape {shape:?}, expected {expected}")]
+    WrongShape {
+        tensor: String,
+        shape: Vec<u64>,
+        expected: &'static str,
+    },
+    /// A key that a reader needs and the file lacks.
+    #[error("the metadata key `{key}` is missing")]
+    MissingKey { key: String },
+    /// A key whose value is of another kind than a reader needs.
+    #[error("the metadata key `{key}` is {found}, expected {expected}")]
+    WrongKind {
+        key: String,
+        found: &'static str,
+        expected: &'static str,
+    },
+}
+
+fn legacy_note(found: &str) -> &'static str {
+    match found {
+        "ggml" | "ggjt" | "ggla" | "lmgg" | "tjgg" | "algg" | "fmgg" => {
+            " (a file of the older GGML formats; convert it to GGUF)"
+        }
+        _ => "",
+    }
+}
+
+fn endian_note(version: u32) -> &'static str {
+    if version.swap_bytes() <= 3 {
+        " (the file is big-endian)"
+    } else {
+        ""
+    }
+}
+
+/// Where one tensor lies, and how it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Lengths in ggml's order: `shape[0]` is the contiguous one. A weight matrix that
+    /// maps I inputs to O outputs has the shape `[I, O]`: O rows of I weights each.
+    pub shape: Vec<u64>,
+    /// How the weights are stored.
+    pub tensor_type: TensorType,
+    /// Offset of the first byte in the file.
+    pub offset: u64,
+    /// Length in bytes, padding not included.
+    pub n_bytes: u64,
+}
+
+impl TensorInfo {
+    /// Number of weights.
+    pub fn n_elements(&self) -> u64 {
+        // Checked against overflow when the header was read.
+        self.shape.iter().product()
+    }
+
+    /// The tensor's bytes in the file.
+    pub fn range(&self) -> Range<usize> {
+        // Inside a mapped file, so both ends fit in `usize`.
+        self.offset as usize..(self.offset + self.n_bytes) as usize
+    }
+}
+
+/// A metadata value and the bytes it was read from.
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    value: Value,
+    range: Range<usize>,
+}
+
+/// The checked header of a GGUF file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gguf {
+    version: u32,
+    metadata: IndexMap<String, Entry>,
+    tensors: IndexMap<String, TensorInfo>,
+}
+
+impl Gguf {
+    /// Reads the header of `file`, which holds the whole file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`GgufError`] names the key or tensor that breaks a rule, and where.
+    pub fn parse(file: &[u8]) -> Result<Self, GgufError> {
+        let header = &file[..file.len().min(MAX_HEADER_BYTES)];
+        let mut cursor = Cursor::new(header);
+        let magic = &header[..header.len().min(MAGIC.len())];
+        if magic != MAGIC {
+            return Err(GgufError::BadMagic {
+                found: magic.escape_ascii().to_string(),
+            });
+        }
+        cursor.take(MAGIC.len() as u64, "magic")?;
+        let version = cursor.u32("version")?;
+        if !matches!(version, 2 | 3) {
+            return Err(GgufError::BadVersion { version });
+        }
+        let n_tensors = at_most(cursor.u64("tensor count")?, MAX_TENSORS, "tensors")?;
+        let n_keys = at_most(cursor.u64("key count")?, MAX_KEYS, "metadata keys")?;
+        let metadata = read_metadata(&mut cursor, n_keys)?;
+        let alignment = alignment(&metadata)?;
+        let described = read_descriptions(&mut cursor, n_tensors)?;
+        let data_start = (cursor.position() as u64)
+            .checked_next_multiple_of(alignment)
+            .expect("a header of at most 64 MiB and an alignment below 2^32");
+        let tensors = place(described, data_start, alignment, file.len() as u64)?;
+        Ok(Self {
+            version,
+            metadata,
+            tensors,
+        })
+    }
+
+    /// The format's version: 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Every metadata key with its value, in file order.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.metadata
+            .iter()
+            .map(|(key, entry)| (key.as_str(), &entry.value))
+    }
+
+    /// Every tensor by name, in file order.
+    pub fn tensors(&self) -> &IndexMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// The value of `key`, if the file has it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(key).map(|entry| &entry.value)
+    }
+
+    /// The bytes of the file in which the value of `key` stands, its type number included.
+    pub fn value_range(&self, key: &str) -> Option<Range<usize>> {
+        self.metadata.get(key).map(|entry| entry.range.clone())
+    }
+
+    /// The text under `key`.
+    ///
+    /// # Errors
+    ///
+    /// The key is missing or is no text.
+    pub fn text(&self, key: &str) -> Result<&str, GgufError> {
+        self.required(key, "a text", Value::as_text)
+    }
+
+    /// The count under `key`.
+    ///
+    /// # Errors
+    ///
+    /// The key is missing or is no integer of 0 or more.
+    pub fn count(&self, key: &str) -> Result<u64, GgufError> {
+        self.required(key, "an integer of 0 or more", Value::as_u64)
+    }
+
+    /// The float under `key`.
+    ///
+    /// # Errors
+    ///
+    /// The key is missing or is no float.
+    pub fn float(&self, key: &str) -> Result<f64, GgufError> {
+        self.required(key, "a float", Value::as_f64)
+    }
+
+    /// The texts under `key`.
+    ///
+    /// # Errors
+    ///
+    /// The key is missing or is no array of texts.
+    pub fn texts(&self, key: &str) -> Result<&[String], GgufError> {
+        self.required(key, "an array of texts", Value::as_texts)
+    }
+
+    /// The value under `key` read by `read`, or `None` where the key is absent.
+    ///
+    /// # Errors
+    ///
+    /// The key is there with a value that `read` does not accept.
+    pub fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, GgufError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match read(value) {
+            Some(it) => Ok(Some(it)),
+            None => Err(GgufError::WrongKind {
+                key: key.to_owned(),
+                found: value.kind(),
+                expected,
+            }),
+        }
+    }
+
+    fn required<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<T, GgufError> {
+        self.optional(key, expected, read)?
+            .ok_or_else(|| GgufError::MissingKey {
+                key: key.to_owned(),
+            })
+    }
+}
+
+fn at_most(n: u64, most: u64, what: &str) -> Result<u64, GgufError> {
+    if most < n {
+        Err(GgufError::TooMany {
+            what: what.to_owned(),
+            n,
+            most,
+        })
+    } else {
+        Ok(n)
+    }
+}
+
+fn read_metadata(cursor: &mut Cursor, n: u64) -> Result<IndexMap<String, Entry>, GgufError> {
+    let mut metadata = IndexMap::new();
+    for _ in 0..n {
+        let key = cursor.text("a metadata key")?;
+        let start = cursor.position();
+        let value = cursor.value(&key)?;
+        let entry = Entry {
+            value,
+            range: start..cursor.position(),
+        };
+        if metadata.insert(key.clone(), entry).is_some() {
+            return Err(GgufError::DuplicateKey { key });
+        }
+    }
+    Ok(metadata)
+}
+
+fn alignment(metadata: &IndexMap<String, Entry>) -> Result<u64, GgufError> {
+    match metadata.get("general.alignment").map(|entry| &entry.value) {
+        None => Ok(DEFAULT_ALIGNMENT),
+        Some(Value::Unsigned(n)) if n.is_power_of_two() && u32::try_from(*n).is_ok() => Ok(*n),
+        Some(Value::Unsigned(n)) => Err(GgufError::BadAlignment {
+            found: n.to_string(),
+        }),
+        Some(other) => Err(GgufError::BadAlignment {
+            found: other.kind().to_owned(),
+        }),
+    }
+}
+
+/// Reads the tensor descriptions; offsets still count from the start of the data.
+fn read_descriptions(cursor: &mut Cursor, n: u64) -> Result<Vec<(String, TensorInfo)>, GgufError> {
+    let mut described = Vec::new();
+    for _ in 0..n {
+        let tensor = cursor.text("a tensor name")?;
+        let n_dimensions = cursor.u32(&tensor)?;
+        if !(1..=4).contains(&n_dimensions) {
+            return Err(GgufError::BadDimensionCount {
+                tensor,
+                n: n_dimensions,
+            });
+        }
+        let shape = (0..n_dimensions)
+            .map(|_| cursor.u64(&tensor))
+            .collect::<Result<Vec<_>, _>>()?;
+        let id = cursor.u32(&tensor)?;
+        let offset = cursor.u64(&tensor)?;
+        let tensor_type = match TensorType::from_id(id) {
+            Ok(it) => it,
+            Err(name) => return Err(GgufError::UnsupportedType { tensor, name, id }),
+        };
+        let n_bytes = byte_len(&tensor, &shape, tensor_type)?;
+        described.push((
+            tensor,
+            TensorInfo {
+                shape,
+                tensor_type,
+                offset,
+                n_bytes,
+            },
+        ));
+    }
+    Ok(described)
+}
+
+fn byte_len(tensor: &str, shape: &[u64], tensor_type: TensorType) -> Result<u64, GgufError> {
+    if shape.contains(&0) {
+        return Err(GgufError::ZeroDimension {
+            tensor: tensor.to_owned(),
+            shape: shape.to_vec(),
+        });
+    }
+    if !shape[0].is_multiple_of(tensor_type.block_len()) {
+        return Err(GgufError::PartialBlock {
+            tensor: tensor.to_owned(),
+            row_len: shape[0],
+            block_len: tensor_type.block_len(),
+            name: tensor_type.name(),
+        });
+    }
+    shape
+        .iter()
+        .try_fold(1_u64, |product, n| product.checked_mul(*n))
+        .map(|n| n / tensor_type.block_len())
+        .and_then(|n_blocks| n_blocks.checked_mul(tensor_type.block_bytes()))
+        .ok_or_else(|| GgufError::SizeOverflow {
+            tensor: tensor.to_owned(),
+            shape: shape.to_vec(),
+        })
+}
+
+/// Turns offsets into offsets in the file, and proves that the tensors fit there.
+fn place(
+    described: Vec<(String, TensorInfo)>,
+    data_start: u64,
+    alignment: u64,
+    file_len: u64,
+) -> Result<IndexMap<String, TensorInfo>, GgufError> {
+    let mut tensors = IndexMap::with_capacity(described.len());
+    for (tensor, mut info) in described {
+        if !info.offset.is_multiple_of(alignment) {
+            return Err(GgufError::Unaligned {
+                tensor,
+                offset: info.offset,
+                alignment,
+            });
+        }
+        let end = data_start
+            .checked_add(info.offset)
+            .and_then(|offset| offset.checked_add(info.n_bytes))
+            .ok_or_else(|| GgufError::SizeOverflow {
+                tensor: tensor.clone(),
+                shape: info.shape.clone(),
+            })?;
+        if file_len < end {
+            return Err(GgufError::OutsideFile {
+                tensor,
+                end,
+                file_len,
+            });
+        }
+        info.offset += data_start;
+        if tensors.insert(tensor.clone(), info).is_some() {
+            return Err(GgufError::DuplicateTensor { tensor });
+        }
+    }
+    let mut order: Vec<(&String, &TensorInfo)> = tensors.iter().collect();
+    order.sort_by_key(|(_, info)| info.offset);
+    for pair in order.windows(2) {
+        let [(first, before), (second, after)] = [pair[0], pair[1]];
+        if after.offset < before.offset + before.n_bytes {
+            return Err(GgufError::Overlap {
+                first: first.clone(),
+                second: second.clone(),
+                offset: after.offset,
+            });
+        }
+    }
+    Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Builder, bytes_of};
+    use super::*;
+
+    fn small() -> Builder {
+        Builder::new()
+            .key("general.architecture", &Value::Text("llama".to_owned()))
+            .key("llama.context_length", &Value::Unsigned(64))
+            .key("llama.rope.freq_base", &Value::F32(10_000.0))
+            .key("tokenizer.ggml.add_bos_token", &Value::Bool(true))
+            .key(
+                "t",
+                &Value::Array(Array::Text(vec!["a".to_owned(), "é".to_owned()])),
+            )
+            .key("n", &Value::Array(Array::Signed(vec![-1, 3])))
+            .tensor("a", &[32, 3], 3, &[7; 60])
+            .tensor("b", &[5], 0, &[1; 20])
+    }
+
+    #[test]
+    fn a_header_reads_back_as_written() {
+        let file = small().build();
+        let gguf = Gguf::parse(&file).unwrap();
+        assert_eq!(gguf.version(), 3);
+        assert_eq!(gguf.text("general.architecture"), Ok("llama"));
+        assert_eq!(gguf.count("llama.context_length"), Ok(64));
+        assert_eq!(gguf.float("llama.rope.freq_base"), Ok(10_000.0));
+        assert_eq!(
+            gguf.get("tokenizer.ggml.add_bos_token").unwrap().as_bool(),
+            Some(true)
+        );
+        assert_eq!(gguf.texts("t").unwrap(), ["a", "é"]);
+        assert_eq!(
+            gguf.get("n"),
+            Some(&Value::Array(Array::Signed(vec![-1, 3])))
+        );
+        let a = &gguf.tensors()["a"];
+        // 3 rows of one Q4_1 block: 3 * 20 bytes.
+        assert_eq!((a.n_elements(), a.n_bytes, a.offset % 32), (96, 60, 0));
+        assert_eq!(&file[a.range()], [7; 60]);
+        assert_eq!(&file[gguf.tensors()["b"].range()], [1; 20]);
+        let range = gguf.value_range("llama.context_length").unwrap();
+        // Type number 10 (u64), then the value.
+        assert_eq!(file[range], bytes_of(&Value::Unsigned(64))[..]);
+    }
+
+    #[test]
+    fn absent_and_mistyped_keys_are_named() {
+        let gguf = Gguf::parse(&small().build()).unwrap();
+        assert_eq!(
+            gguf.count("x").unwrap_err().to_string(),
+            "the metadata key `x` is missing"
+        );
+        assert_eq!(
+            gguf.count("general.architecture").unwrap_err().to_string(),
+            "the metadata key `general.architecture` is a text, expected an integer of 0 or more"
+        );
+    }
+
+    #[test]
+    fn broken_tensors_are_refused_with_their_name() {
+        let table: &[(&str, Builder, &str)] = &[
+            (
+                "zero",
+                Builder::new().tensor("w", &[0], 0, &[]),
+                "dimension of 0",
+            ),
+            (
+                "five",
+                Builder::new().tensor("w", &[1; 5], 0, &[0; 4]),
+                "5 dimensions",
+            ),
+            (
+                "none",
+                Builder::new().tensor("w", &[], 0, &[0; 4]),
+                "0 dimensions",
+            ),
+            (
+                "wrap",
+                Builder::new().tensor("w", &[1 << 32, 1 << 32], 0, &[]),
+                "overflows",
+            ),
+            (
+                "bytes",
+                Builder::new().tensor("w", &[1 << 62], 0, &[]),
+                "overflows",
+            ),
+            (
+                "block",
+                Builder::new().tensor("w", &[31], 3, &[0; 20]),
+                "multiple of the 32",
+            ),
+            (
+                "type",
+                Builder::new().tensor("w", &[32], 20, &[0; 20]),
+                "IQ4_NL",
+            ),
+            (
+                "short",
+                Builder::new().tensor("w", &[64], 0, &[0; 8]),
+                "download cut short",
+            ),
+            (
+                "twice",
+                small().tensor("a", &[1], 0, &[0; 4]),
+                "`a` occurs twice",
+            ),
+            (
+                "skew",
+                Builder::new().tensor_at("w", &[1], 0, 4),
+                "alignment 32",
+            ),
+            (
+                "over",
+                small().tensor_at("c", &[1], 0, 32),
+                "`a` and `c` overlap",
+            ),
+            (
+                "far",
+                small().tensor_at("c", &[1], 0, u64::MAX - 31),
+                "overflows",
+            ),
+            (
+                "key",
+                small().key("n", &Value::Bool(true)),
+                "`n` occurs twice",
+            ),
+            ("zero alignment", aligned(0), "`general.alignment` is 0"),
+            ("odd alignment", aligned(48), "`general.alignment` is 48"),
+            (
+                "huge alignment",
+                aligned(1 << 40),
+                "power of two as a 32-bit",
+            ),
+        ];
+        for (name, file, expected) in table {
+            let message = Gguf::parse(&file.build()).unwrap_err().to_string();
+            assert!(message.contains(expected), "{name}: {message}");
+        }
+    }
+
+    fn aligned(alignment: u64) -> Builder {
+        Builder::new().key("general.alignment", &Value::Unsigned(alignment))
+    }
+
+    #[test]
+    fn other_formats_and_versions_are_refused_by_name() {
+        let mut file = small().build();
+        file[4] = 1;
+        assert_eq!(
+            Gguf::parse(&file),
+            Err(GgufError::BadVersion { version: 1 })
+        );
+        file[4..8].copy_from_slice(&3_u32.to_be_bytes());
+        assert!(
+            Gguf::parse(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("big-endian")
+        );
+        for (start, note) in [
+            (&b"ggjt"[..], "older GGML"),
+            (b"PK\x03\x04", "`PK"),
+            (b"", "``"),
+        ] {
+            assert!(Gguf::parse(start).unwrap_err().to_string().contains(note));
+        }
+    }
+
+    /// A file of 57 bytes with alignment 0 makes some readers divide by zero.
+    #[test]
+    fn hostile_lengths_are_refused_wherever_they_stand() {
+        let file = small().build();
+        for value in [0, 1, 1 << 31, u64::from(u32::MAX), 1 << 63, u64::MAX] {
+            for offset in 8..file.len().saturating_sub(8) {
+                let mut mutated = file.clone();
+                mutated[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+                // No panic, no large allocation; most are errors.
+                let _ = Gguf::parse(&mutated);
+            }
+        }
+        for n in 0..file.len() {
+            assert!(
+                Gguf::parse(&file[..n]).is_err(),
+                "a file cut at {n} was accepted"
+            );
+        }
+    }
+
+    #[test]
+    fn deep_arrays_are_refused() {
+        let mut array = Array::Bool(vec![true]);
+        for _ in 0..MAX_ARRAY_DEPTH {
+            array = Array::Array(vec![array]);
+        }
+        let file = Builder::new().key("deep", &Value::Array(array)).build();
+        assert!(matches!(Gguf::parse(&file), Err(GgufError::TooDeep { .. })));
+    }
+}

@@ -1,0 +1,124 @@
+//! Opens a model that is one `.gguf` file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::builtin::Builtin;
+use super::gguf::{Gguf, GgufError, Value};
+use super::mapped::MappedFile;
+use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
+use super::{Model, ModelError, ModelFiles, Parts, Source};
+
+/// The tensor whose rows are the vocabulary.
+const EMBEDDING: &str = "token_embd.weight";
+
+/// Opens the file at `path`; a built-in one must have its pinned digest.
+pub(super) fn open(
+    source: &Source,
+    path: &Path,
+    builtin: Option<&'static Builtin>,
+) -> Result<Model, ModelError> {
+    let file = MappedFile::open(path)?;
+    let refused = |source: GgufError| ModelError::Gguf {
+        path: path.to_owned(),
+        source,
+    };
+    let broken = |source: TokenizerError| ModelError::Tokenizer {
+        path: path.to_owned(),
+        source,
+    };
+    let gguf = Gguf::parse(&file).map_err(refused)?;
+    let architecture = gguf.text("general.architecture").map_err(refused)?;
+    let architecture = super::supported_architecture(architecture, path)?;
+    let n_context = gguf
+        .count(&format!("{architecture}.context_length"))
+        .map_err(refused)?;
+    let n_vocab = n_rows(&gguf).map_err(refused)?;
+    let tokenizer = Tokenizer::from_gguf(&gguf).map_err(broken)?;
+    super::check_vocabulary(&tokenizer, n_vocab, path)?;
+    let policy = Policy::from_gguf(&gguf, &tokenizer).map_err(broken)?;
+    let template = gguf
+        .optional("tokenizer.chat_template", "a text", Value::as_text)
+        .map_err(refused)?;
+    let eos = policy.eos.first().copied();
+    let chat = super::chat_template(template, &tokenizer, policy.bos, eos);
+    let digest = blake3::Hasher::new().update_rayon(&file).finalize();
+    if let Some(builtin) = builtin {
+        check_pin(builtin, digest, path)?;
+    }
+    let types = gguf
+        .tensors()
+        .values()
+        .map(|it| it.tensor_type.name().to_owned());
+    Ok(Model {
+        source: source.to_string(),
+        files: ModelFiles::Gguf(path.to_owned()),
+        digest,
+        tokenizer_digest: tokenizer_digest(&gguf, &file),
+        tokenizer: Arc::new(tokenizer),
+        chat,
+        architecture,
+        n_context: n_context as usize,
+        n_vocab,
+        n_parameters: gguf
+            .tensors()
+            .values()
+            .map(super::gguf::TensorInfo::n_elements)
+            .sum(),
+        quantisation: super::summary(types),
+        weights_bytes: file.len() as u64,
+        bos: policy.bos,
+        add_bos: policy.add_bos,
+        eos: policy.eos,
+    })
+}
+
+fn n_rows(gguf: &Gguf) -> Result<usize, GgufError> {
+    let embedding = gguf
+        .tensors()
+        .get(EMBEDDING)
+        .ok_or_else(|| GgufError::MissingTensor {
+            tensor: EMBEDDING.to_owned(),
+        })?;
+    match embedding.shape[..] {
+        [_, n_rows] => Ok(n_rows as usize),
+        _ => Err(GgufError::WrongShape {
+            tensor: EMBEDDING.to_owned(),
+            shape: embedding.shape.clone(),
+            expected: "two dimensions",
+        }),
+    }
+}
+
+fn check_pin(
+    builtin: &'static Builtin,
+    digest: blake3::Hash,
+    path: &Path,
+) -> Result<(), ModelError> {
+    let found = digest.to_hex().to_string();
+    if found == builtin.blake3 {
+        return Ok(());
+    }
+    Err(ModelError::Damaged {
+        path: path.to_owned(),
+        name: builtin.name,
+        found,
+        expected: builtin.blake3,
+    })
+}
+
+/// Hashes every `tokenizer.ggml.` key, in alphabetical order, as it stands in the file.
+fn tokenizer_digest(gguf: &Gguf, file: &[u8]) -> blake3::Hash {
+    let mut keys: Vec<&str> = gguf
+        .metadata()
+        .map(|(key, _)| key)
+        .filter(|key| key.starts_with("tokenizer.ggml."))
+        .collect();
+    keys.sort_unstable();
+    let mut parts = Parts::new("gguf tokenizer");
+    for key in keys {
+        let range = gguf.value_range(key).expect("the key was just listed");
+        parts.add(key, &file[range]);
+    }
+    parts.digest()
+}

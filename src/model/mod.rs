@@ -1,0 +1,419 @@
+//! A source string to everything about a model but its weights.
+//!
+//! [`open`] finds the files of a built-in model, a `.gguf` file or a checkpoint
+//! folder, checks their headers, computes the digests under which responses are
+//! stored, and builds the tokenizer, the chat template and the BOS policy.
+//!
+//! Promise: a model that opens has a tokenizer whose ids fit its embedding, an
+//! architecture the engine knows, and headers in which every length was checked.
+//! Limits: no weights are read but for the digest; nothing is printed; only a
+//! built-in model is ever fetched, and never when offline. Whether every tensor
+//! has a use is for the engine to say.
+
+pub mod builtin;
+pub mod chat;
+mod folder;
+pub mod gguf;
+mod gguf_file;
+mod info;
+pub mod mapped;
+pub mod safetensors;
+pub mod tokenizer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::builtin::{Builtin, PullError, PullProgress};
+use self::chat::{ChatError, ChatTemplate};
+pub use self::info::ModelInfo;
+use self::tokenizer::{Tokenizer, TokenizerError};
+
+/// Architectures that the engine computes, by their name in GGUF and `config.json`.
+pub const ARCHITECTURES: [&str; 2] = ["llama", "gpt2"];
+
+/// Where a model comes from.
+///
+/// The experiment file's own source type converts into this; hub sources come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A built-in model, by the name after `builtin:`.
+    Builtin(String),
+    /// A `.gguf` file or a checkpoint folder; a relative path starts at
+    /// [`OpenOptions::base`].
+    Path(PathBuf),
+}
+
+impl Source {
+    /// Reads `builtin:NAME`, or takes `text` for a path.
+    pub fn parse(text: &str) -> Self {
+        match text.strip_prefix("builtin:") {
+            Some(name) => Self::Builtin(name.to_owned()),
+            None => Self::Path(PathBuf::from(text)),
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How [`open`] finds and checks a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Never fetch anything.
+    pub offline: bool,
+    /// Folder of the model cache; `None` asks [`builtin::default_cache`].
+    pub cache: Option<PathBuf>,
+    /// Folder that relative paths start at: the experiment file's.
+    pub base: PathBuf,
+    /// The SHA-256 that the weights file must have, in hexadecimal.
+    pub sha256: Option<String>,
+}
+
+/// Why a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each field is named in its variant's message")]
+pub enum ModelError {
+    /// A built-in model is not there and could not be fetched.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    Map(#[from] mapped::MapError),
+    /// A `.gguf` file that breaks the format's rules.
+    #[error("`{}` cannot be used", .path.display())]
+    Gguf {
+        path: PathBuf,
+        source: gguf::GgufError,
+    },
+    /// A `.safetensors` file that breaks the format's rules.
+    #[error("`{}` cannot be used", .path.display())]
+    Safetensors {
+        path: PathBuf,
+        source: safetensors::SafetensorsError,
+    },
+    /// A tokenizer that is not supported or broken.
+    #[error("the tokenizer of `{}` cannot be used", .path.display())]
+    Tokenizer {
+        path: PathBuf,
+        source: TokenizerError,
+    },
+    /// A path that is neither a `.gguf` file nor a folder.
+    #[error("`{}` is neither a `.gguf` file nor a checkpoint folder (`config.json`, `tokenizer.json`, `*.safetensors`)", .path.display())]
+    UnknownFormat { path: PathBuf },
+    /// Nothing at the path.
+    #[error("there is no model at `{}`", .path.display())]
+    Missing { path: PathBuf },
+    /// A file of a checkpoint folder that is missing or says what cannot be.
+    #[error("the checkpoint `{}` cannot be used: {reason}", .folder.display())]
+    Folder { folder: PathBuf, reason: String },
+    /// An architecture that the engine does not compute.
+    #[error("`{}` has the architecture `{architecture}`, which is not supported yet, only {}", .path.display(), ARCHITECTURES.join(" and "))]
+    Architecture { path: PathBuf, architecture: String },
+    /// A tokenizer with more ids than the embedding has rows.
+    #[error("the tokenizer of `{}` has {n_tokens} ids, but the embedding has {n_rows} rows", .path.display())]
+    VocabularyMismatch {
+        path: PathBuf,
+        n_tokens: usize,
+        n_rows: usize,
+    },
+    /// A cached built-in model whose bytes changed.
+    #[error("`{}` is damaged: its BLAKE3 is {found}, expected {expected}; delete it and run `harness models pull {name}`", .path.display())]
+    Damaged {
+        path: PathBuf,
+        name: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+    /// Weights other than the experiment file pins.
+    #[error("`{}` has the SHA-256 {found}, but the experiment file says {expected}", .path.display())]
+    WrongSha256 {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    /// A pin on weights that are several files.
+    #[error("`sha256` pins one weights file, but `{}` has {n_files}", .path.display())]
+    PinnedManyFiles { path: PathBuf, n_files: usize },
+}
+
+/// The files that hold a model's weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModelFiles {
+    /// One `.gguf` file.
+    Gguf(PathBuf),
+    /// A checkpoint folder.
+    Safetensors {
+        /// The folder.
+        folder: PathBuf,
+        /// Its `config.json`.
+        config: serde_json::Value,
+        /// Its weights files, sorted by name.
+        weights: Vec<PathBuf>,
+    },
+}
+
+/// A model that is known to be usable, without its weights.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The source as it was written.
+    pub source: String,
+    /// Where the weights are.
+    pub files: ModelFiles,
+    /// BLAKE3 over weights, tokenizer and settings: what responses are stored under.
+    pub digest: blake3::Hash,
+    /// BLAKE3 over what decides the token ids of a text.
+    pub tokenizer_digest: blake3::Hash,
+    /// Text to ids and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The chat template, or why there is none that can be used.
+    pub chat: Result<ChatTemplate, ChatError>,
+    /// One of [`ARCHITECTURES`].
+    pub architecture: String,
+    /// Longest sequence the model was made for, in tokens.
+    pub n_context: usize,
+    /// Rows of the embedding: the ids that the model gives a probability. May exceed
+    /// [`Tokenizer::n_vocab`]; the ids beyond are padding that no text uses.
+    pub n_vocab: usize,
+    /// Number of weights.
+    pub n_parameters: u64,
+    /// How many tensors have which type, e.g. `210 Q4_1, 61 F32, 1 Q8_0`.
+    pub quantisation: String,
+    /// Size of the weights files in bytes.
+    pub weights_bytes: u64,
+    /// The token that begins a text, if the model has one.
+    pub bos: Option<u32>,
+    /// Whether the model was made to see `bos` in front of every text.
+    pub add_bos: bool,
+    /// Every token that ends a generation, the model's own EOS first.
+    pub eos: Vec<u32>,
+}
+
+/// Opens the model at `source`.
+///
+/// `progress` is called while a built-in model is fetched.
+///
+/// # Errors
+///
+/// [`ModelError`] says what is wrong, where, and what to do.
+pub fn open(
+    source: &Source,
+    options: &OpenOptions,
+    progress: &mut dyn FnMut(PullProgress),
+) -> Result<Model, ModelError> {
+    let model = match source {
+        Source::Builtin(name) => {
+            let builtin = Builtin::find(name)?;
+            let cache = options
+                .cache
+                .clone()
+                .map_or_else(builtin::default_cache, Ok)?;
+            let path = builtin::pull(builtin, &cache, options.offline, progress)?;
+            gguf_file::open(source, &path, Some(builtin))?
+        }
+        Source::Path(path) => {
+            let path = options.base.join(path);
+            let Ok(metadata) = std::fs::metadata(&path) else {
+                return Err(ModelError::Missing { path });
+            };
+            if metadata.is_dir() {
+                folder::open(source, &path)?
+            } else if path
+                .extension()
+                .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+            {
+                gguf_file::open(source, &path, None)?
+            } else {
+                return Err(ModelError::UnknownFormat { path });
+            }
+        }
+    };
+    if let Some(expected) = &options.sha256 {
+        check_sha256(&model.files, expected)?;
+    }
+    Ok(model)
+}
+
+impl Model {
+    /// The chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`ChatError`] if the model has none, or one that is not valid.
+    pub fn chat_template(&self) -> Result<&ChatTemplate, ChatError> {
+        self.chat.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl ModelFiles {
+    /// The weights files.
+    pub fn weights(&self) -> &[PathBuf] {
+        match self {
+            Self::Gguf(path) => std::slice::from_ref(path),
+            Self::Safetensors { weights, .. } => weights,
+        }
+    }
+}
+
+/// `name` if the engine computes it.
+fn supported_architecture(name: &str, path: &Path) -> Result<String, ModelError> {
+    if ARCHITECTURES.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    Err(ModelError::Architecture {
+        path: path.to_owned(),
+        architecture: name.to_owned(),
+    })
+}
+
+/// Refuses ids for which the embedding has no row.
+fn check_vocabulary(tokenizer: &Tokenizer, n_rows: usize, path: &Path) -> Result<(), ModelError> {
+    if tokenizer.n_vocab() <= n_rows {
+        return Ok(());
+    }
+    Err(ModelError::VocabularyMismatch {
+        path: path.to_owned(),
+        n_tokens: tokenizer.n_vocab(),
+        n_rows,
+    })
+}
+
+/// Compiles the chat template, with the texts of the tokens it may name.
+fn chat_template(
+    source: Option<&str>,
+    tokenizer: &Tokenizer,
+    bos: Option<u32>,
+    eos: Option<u32>,
+) -> Result<ChatTemplate, ChatError> {
+    let text = |id: Option<u32>| id.map(|id| tokenizer.token_text(id));
+    let (bos, eos) = (text(bos), text(eos));
+    ChatTemplate::compile(
+        source.ok_or(ChatError::None)?,
+        bos.as_deref(),
+        eos.as_deref(),
+    )
+}
+
+/// `210 Q4_1, 61 F32`: the most frequent type first, then by name.
+fn summary(types: impl Iterator<Item = String>) -> String {
+    let mut counts = std::collections::BTreeMap::new();
+    for it in types {
+        *counts.entry(it).or_insert(0_usize) += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    counts
+        .iter()
+        .map(|(it, n)| format!("{n} {it}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Hashes named parts, so that moving a byte from one part to the next changes the digest.
+struct Parts(blake3::Hasher);
+
+impl Parts {
+    fn new(what: &str) -> Self {
+        let mut it = Self(blake3::Hasher::new());
+        it.add("what", what.as_bytes());
+        it
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        for part in [name.as_bytes(), bytes] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn digest(&self) -> blake3::Hash {
+        self.0.finalize()
+    }
+}
+
+fn check_sha256(files: &ModelFiles, expected: &str) -> Result<(), ModelError> {
+    use sha2::Digest as _;
+    let [path] = files.weights() else {
+        let path = match files {
+            ModelFiles::Gguf(path) => path,
+            ModelFiles::Safetensors { folder, .. } => folder,
+        };
+        return Err(ModelError::PinnedManyFiles {
+            path: path.clone(),
+            n_files: files.weights().len(),
+        });
+    };
+    let found = builtin::hex(&sha2::Sha256::digest(&mapped::MappedFile::open(path)?[..]));
+    if found.eq_ignore_ascii_case(expected.trim()) {
+        return Ok(());
+    }
+    Err(ModelError::WrongSha256 {
+        path: path.clone(),
+        found,
+        expected: expected.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_builtin_name_or_a_path() {
+        for (text, expected) in [
+            ("builtin:x", Source::Builtin("x".to_owned())),
+            ("models/x.gguf", Source::Path("models/x.gguf".into())),
+        ] {
+            assert_eq!(Source::parse(text), expected);
+            assert_eq!(expected.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused_by_name() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::write(base.path().join("pytorch_model.bin"), b"PK").unwrap();
+        let options = OpenOptions {
+            base: base.path().to_owned(),
+            ..OpenOptions::default()
+        };
+        let open = |path: &str| {
+            open(&Source::Path(path.into()), &options, &mut |_| {})
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(open("none.gguf").contains("there is no model at"));
+        assert!(open("pytorch_model.bin").contains("neither a `.gguf` file nor"));
+        assert!(open(".").contains("`config.json`"));
+    }
+
+    #[test]
+    fn types_are_counted_most_frequent_first() {
+        let types = ["F32", "Q4_1", "BF16", "Q4_1"].map(str::to_owned);
+        assert_eq!(summary(types.into_iter()), "2 Q4_1, 1 BF16, 1 F32");
+    }
+
+    #[test]
+    fn digests_keep_parts_apart() {
+        let digest = |parts: [(&str, &[u8]); 2]| {
+            let mut it = Parts::new("test");
+            for (name, bytes) in parts {
+                it.add(name, bytes);
+            }
+            it.digest()
+        };
+        assert_ne!(
+            digest([("a", b"xy"), ("b", b"z")]),
+            digest([("a", b"x"), ("b", b"yz")])
+        );
+        assert_ne!(
+            digest([("a", b"x"), ("b", b"y")]),
+            digest([("a", b"y"), ("b", b"x")])
+        );
+    }
+}
