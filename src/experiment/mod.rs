@@ -20,6 +20,7 @@ mod metric_name;
 mod metrics;
 mod model;
 mod overlay;
+mod render;
 mod scoring;
 mod shape;
 mod spec;
@@ -33,9 +34,7 @@ use std::sync::Arc;
 
 pub use about::About;
 pub use dataset::{Choices, DatasetSpec, FewshotSpec, LimitOrder, ShotOrder};
-pub use diagnostic::{
-    Color, Diagnostic, Diagnostics, Label, Place, Severity, SourceText, Spanned, render,
-};
+pub use diagnostic::{Diagnostic, Diagnostics, Label, Place, Severity, SourceText, Spanned};
 pub use gate::{Against, Cover, Estimate, GateSpec, OnInconclusive, Rule};
 pub use metric_name::{MetricName, Requires, UnknownMetric};
 pub use metrics::{BleuTokenizer, MetricOptions, MetricSpec, Normalizer};
@@ -43,6 +42,7 @@ pub use model::{
     Api, Device, LocalModel, ModelSource, ModelSpec, Price, RemoteModel, SourceError, Weights,
 };
 pub use overlay::Overlay;
+pub use render::{Color, render};
 pub use scoring::{GenerationSpec, Overflow, ScoringSpec};
 pub use spec::ExperimentSpec;
 pub use template_text::TemplateText;
@@ -197,4 +197,63 @@ fn read(path: &Path) -> Result<String, Diagnostics> {
             "save the file with the encoding UTF-8",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key of the format in one valid file.
+    const FULL: &str = include_str!("../../tests/fixtures/experiments/full.toml");
+
+    fn parse_text(text: &str) -> Result<(Experiment, Vec<Diagnostic>), Diagnostics> {
+        parse(
+            Path::new("experiments/x.toml"),
+            text.to_owned(),
+            &Overlay::default(),
+        )
+    }
+
+    /// The overlay that the first line of a fixture asks for: `# args: --set k=v --profile p`.
+    fn overlay_of(text: &str) -> Overlay {
+        let mut overlay = Overlay::default();
+        let line = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("# args: "))
+            .unwrap_or("");
+        let mut words = line.split_whitespace();
+        while let (Some(flag), Some(value)) = (words.next(), words.next()) {
+            match (flag, value.split_once('=')) {
+                ("--set", Some((key, value))) => {
+                    overlay.set.push((key.to_owned(), value.to_owned()))
+                }
+                ("--profile", None) => overlay.profile = Some(value.to_owned()),
+                _ => panic!("{line}"),
+            }
+        }
+        overlay
+    }
+
+    /// A new case is a new file, not new code.
+    #[test]
+    fn bad_experiments_explain_themselves() {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../../tests/fixtures/bad-experiments/snapshots");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| {
+            insta::glob!(
+                "../../tests/fixtures/bad-experiments",
+                "spec-*.toml",
+                |path| {
+                    let text = std::fs::read_to_string(path).unwrap();
+                    let name = Path::new(path.file_name().unwrap());
+                    let overlay = overlay_of(&text);
+                    let problems = parse(name, text, &overlay).unwrap_err();
+                    insta::assert_snapshot!(render(&problems, 100, Color::Never));
+                }
+            );
+        });
+    }
 }

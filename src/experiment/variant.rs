@@ -176,9 +176,9 @@ fn read_body(fields: Fields<'_>) -> (Option<Body>, bool) {
         [_messages] => messages(fields),
         [first, second, ..] => {
             fields.problems.push(
-                Diagnostic::error(format!("`[{}]` has both `{first}` and `{second}`", fields.name()))
-                    .at(fields.key_place(second), "")
-                    .at(fields.key_place(first), "and")
+                Diagnostic::error(format!("`{}` has both `{first}` and `{second}`", fields.name()))
+                    .at(fields.key_place(second), "and this")
+                    .at(fields.key_place(first), "this")
                     .help("keep one of them: `template` or `file` for a plain prompt, `user` or `messages` for a chat"),
             );
             None
