@@ -274,7 +274,27 @@ mod tests {
                 .label(Label::line("d.jsonl", 7, r#"{"en": "x"}"#, "has: en"))
                 .help("did you mean `en`?"),
         );
-        insta::assert_snapshot!(text, @"");
+        let expected = [
+            "error: variant `x` uses `enn`, which the examples do not",
+            "  have",
+            "   ╭─[x.toml:2:4]",
+            " 2 │ b = \"é {{ enn }}\"",
+            "   ·    ────┬───",
+            "   ·        ╰── not a field",
+            "   ╰────",
+            "   ╭─[prompts/x.jinja:2:4]",
+            " 2 │ {{ enn }}",
+            "   ·    ─┬─",
+            "   ·     ╰── nor here",
+            "   ╰────",
+            "   ╭─[d.jsonl:7:1]",
+            " 7 │ {\"en\": \"x\"}",
+            "   · ─────┬─────",
+            "   ·      ╰── has: en",
+            "   ╰────",
+            "help: did you mean `en`?",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]
