@@ -6,7 +6,7 @@
 
 use super::about::About;
 use super::diagnostic::{Diagnostic, Spanned};
-use super::fields::{Problems, suggestion};
+use super::fields::{Problems, has_or_misspells, suggestion};
 use super::gate::{Against, Cover, GateSpec, Rule};
 use super::metric_name::{MetricName, Requires};
 use super::metrics::MetricSpec;
@@ -30,15 +30,13 @@ impl Parts<'_> {
     }
 
     fn has_in_dataset(&self, key: &str) -> bool {
-        self.root
-            .get("dataset")
-            .and_then(|it| it.node.as_table())
-            .is_some_and(|it| it.contains_key(key))
+        let dataset = self.root.get("dataset").and_then(|it| it.node.as_table());
+        dataset.is_some_and(|it| has_or_misspells(it, key))
     }
 
     /// The key that is needed and not there.
     fn missing(&self, requires: Requires) -> Option<&'static str> {
-        let has_generation = self.root.contains_key("generation");
+        let has_generation = has_or_misspells(self.root, "generation");
         match requires {
             Requires::Target if !self.has_in_dataset("target") => Some("[dataset].target"),
             Requires::Choices if !self.has_in_dataset("choices") => Some("[dataset].choices"),
@@ -106,7 +104,9 @@ fn check_about(parts: &Parts<'_>, about: &About, problems: &Problems) {
 
 /// Without a target and without metrics, a run would compute nothing.
 fn check_something_is_measured(parts: &Parts<'_>, problems: &Problems) {
-    let nothing = !parts.has_in_dataset("target") && !parts.root.contains_key("metrics");
+    // Choices without a target are reported where they are.
+    let has_answer = parts.has_in_dataset("target") || parts.has_in_dataset("choices");
+    let nothing = !has_answer && !has_or_misspells(parts.root, "metrics");
     if nothing && let Some(dataset) = parts.root.get("dataset") {
         let message =
             "nothing is measured: `[dataset]` has no `target` and there are no `[[metrics]]`";
@@ -247,11 +247,22 @@ fn check_gate(parts: &Parts<'_>, gate: &GateSpec, problems: &Problems) {
 /// A number that the metric can never reach makes a gate that always passes or always fails.
 fn check_threshold(gate: &GateSpec, metric: MetricName, problems: &Problems) {
     let (least, most) = metric.range();
-    let (key, value, is_out) = match &gate.rule {
-        Rule::Min(value) => ("min", *value, *value < least || most < *value),
-        Rule::Max(value) => ("max", *value, *value < least || most < *value),
+    let (key, place, value, is_out) = match &gate.rule {
+        Rule::Min(it) => (
+            "min",
+            &it.place,
+            it.value,
+            it.value < least || most < it.value,
+        ),
+        Rule::Max(it) => (
+            "max",
+            &it.place,
+            it.value,
+            it.value < least || most < it.value,
+        ),
         Rule::Compare { max_drop, .. } => {
-            ("max_drop", max_drop.get(), most - least <= max_drop.get())
+            let value = max_drop.value.get();
+            ("max_drop", &max_drop.place, value, most - least <= value)
         }
     };
     if !is_out {
@@ -261,9 +272,8 @@ fn check_threshold(gate: &GateSpec, metric: MetricName, problems: &Problems) {
         "`{key} = {value}` is out of reach: {}",
         describe_range(metric)
     );
-    let mut diagnostic =
-        Diagnostic::error(message).at(&gate.metric.place, format!("gate on `{metric}`"));
-    if (least, most) == (0.0, 1.0) && 1.0 <= value && value <= 100.0 {
+    let mut diagnostic = Diagnostic::error(message).at(place, "");
+    if (least, most) == (0.0, 1.0) && (1.0..=100.0).contains(&value) {
         diagnostic = diagnostic.help(format!("for {value} %, write `{key} = {}`", value / 100.0));
     } else if most == 0.0 && 0.0 < value {
         diagnostic = diagnostic.help(format!(

@@ -2,8 +2,7 @@
 //!
 //! A [`Diagnostic`] has a message, labels that point into source texts, and a help
 //! line. [`Diagnostics`] is all of them for one command, so that a person fixes a
-//! file once and not once per mistake. [`render`] turns them into text; nothing here
-//! prints. Later rooms use the same types for their own findings: a row of a dataset
+//! file once and not once per mistake. [`super::render`] turns them into text. Later rooms use the same types for their own findings: a row of a dataset
 //! or a template in another file is a [`SourceText`] like any other.
 
 use std::fmt;
@@ -51,36 +50,6 @@ impl SourceText {
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = self.first_line + before.bytes().filter(|byte| *byte == b'\n').count();
         (line, before[start..].chars().count() + 1)
-    }
-
-    /// The text with each control and direction-changing character replaced by a harmless
-    /// one of the same length, so that spans stay right and no terminal is steered.
-    fn harmless(&self) -> String {
-        self.text
-            .chars()
-            .map(|c| {
-                if c == '\n' || c == '\t' {
-                    c
-                } else {
-                    harmless(c)
-                }
-            })
-            .collect()
-    }
-}
-
-/// A stand-in of equal UTF-8 length for a character that could steer a terminal.
-fn harmless(c: char) -> char {
-    match c {
-        '\0'..='\u{1f}' | '\u{7f}' => '?',
-        '\u{80}'..='\u{9f}' => '\u{b7}',
-        '\u{61c}' => '\u{b7}',
-        '\u{200e}'
-        | '\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}'
-        | '\u{feff}' => '\u{fffd}',
-        other => other,
     }
 }
 
@@ -354,202 +323,44 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-impl miette::Diagnostic for Diagnostics {
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        Some(Box::new(
-            self.list.iter().map(|it| it as &dyn miette::Diagnostic),
-        ))
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl miette::Diagnostic for Diagnostic {
-    fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.severity {
-            Severity::Error => miette::Severity::Error,
-            Severity::Warning => miette::Severity::Warning,
-        })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.labels
-            .first()
-            .map(|label| label.place.source.as_ref() as &dyn miette::SourceCode)
+    #[test]
+    fn a_place_counts_lines_and_characters_from_one() {
+        let source = SourceText::new("x.toml", "a\né = 1\n");
+        assert_eq!(source.line_and_column(0), (1, 1));
+        assert_eq!(source.line_and_column(2), (2, 1));
+        assert_eq!(
+            source.line_and_column(3),
+            (2, 1),
+            "inside the two bytes of é"
+        );
+        assert_eq!(source.line_and_column(4), (2, 2));
+        assert_eq!(source.line_and_column(99), (3, 1), "beyond the end");
+        assert_eq!(Place::new(&source, 4..5).to_string(), "x.toml:2:2");
+        let row = SourceText::excerpt("d.jsonl", 17, "{}");
+        assert_eq!(row.line_and_column(1), (17, 2));
     }
 
-    /// The labels in the same text as the first one; [`render`] shows the others too.
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        let main = &self.labels.first()?.place.source;
-        Some(Box::new(
-            self.labels
-                .iter()
-                .filter(|it| it.place.source == *main)
-                .map(labeled_span),
-        ))
-    }
-}
-
-/// A label in miette's form, clipped to its text.
-fn labeled_span(label: &Label) -> miette::LabeledSpan {
-    let text = &label.place.source.text;
-    let start = text.floor_char_boundary(label.place.span.start);
-    let end = text.ceil_char_boundary(label.place.span.end.max(start));
-    let words = (!label.text.is_empty()).then(|| printable(&label.text));
-    miette::LabeledSpan::new(words, start, end - start)
-}
-
-impl miette::SourceCode for SourceText {
-    fn read_span<'a>(
-        &'a self,
-        span: &miette::SourceSpan,
-        context_lines_before: usize,
-        context_lines_after: usize,
-    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        let found = self
-            .text
-            .read_span(span, context_lines_before, context_lines_after)?;
-        // miette counts columns in bytes, an editor in characters.
-        let (_, column) = self.line_and_column(found.span().offset());
-        Ok(Box::new(miette::MietteSpanContents::new_named(
-            self.name.clone(),
-            found.data(),
-            *found.span(),
-            found.line() + self.first_line - 1,
-            column - 1,
-            found.line_count(),
-        )))
-    }
-}
-
-/// The diagnostics as text for a terminal `width` columns wide, each with `file:line:column`,
-/// the source line, a mark and the help.
-///
-/// With [`Color::Never`] the text has no escape codes. Control characters in messages and
-/// sources are replaced, whatever file they came from.
-pub fn render(diagnostics: &Diagnostics, width: usize, color: Color) -> String {
-    let mut theme = match color {
-        Color::Always => miette::GraphicalTheme::unicode(),
-        Color::Never => miette::GraphicalTheme::unicode_nocolor(),
-    };
-    "error:".clone_into(&mut theme.characters.error);
-    "warning:".clone_into(&mut theme.characters.warning);
-    "also:".clone_into(&mut theme.characters.advice);
-    let handler = miette::GraphicalReportHandler::new_themed(theme)
-        .with_width(width.max(40))
-        .with_links(false)
-        .with_break_words(false)
-        .with_context_lines(0);
-    let mut text = String::new();
-    for diagnostic in diagnostics {
-        for snippet in snippets(diagnostic) {
-            handler
-                .render_report(&mut text, &snippet)
-                .expect("writing to a string does not fail, and labels are clipped to their text");
-        }
-        text.push('\n');
-    }
-    // miette indents every line by two; the frame needs none.
-    text.lines()
-        .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line).trim_end()))
-        .collect()
-}
-
-/// Whether [`render`] may use escape codes for color.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Color {
-    /// Escape codes.
-    Always,
-    /// Plain text.
-    Never,
-}
-
-/// One diagnostic per source text that it points into: the first carries the message, the
-/// last the help.
-fn snippets(diagnostic: &Diagnostic) -> Vec<Snippet> {
-    let mut sources: Vec<&Arc<SourceText>> = Vec::new();
-    for label in &diagnostic.labels {
-        if !sources.contains(&&label.place.source) {
-            sources.push(&label.place.source);
-        }
-    }
-    let mut snippets = vec![Snippet {
-        message: printable(&diagnostic.message),
-        severity: miette::Diagnostic::severity(diagnostic),
-        ..Snippet::default()
-    }];
-    for (index, source) in sources.into_iter().enumerate() {
-        if 0 < index {
-            let message = format!("see `{}`", printable(&source.name));
-            snippets.push(Snippet {
-                message,
-                severity: Some(miette::Severity::Advice),
-                ..Snippet::default()
-            });
-        }
-        let snippet = snippets.last_mut().expect("starts with one");
-        snippet.source = Some(SourceText {
-            name: printable(&source.name),
-            text: source.harmless(),
-            first_line: source.first_line,
-        });
-        let own = diagnostic
-            .labels
-            .iter()
-            .filter(|it| it.place.source == *source);
-        snippet.labels = own.map(labeled_span).collect();
-    }
-    snippets.last_mut().expect("starts with one").help = diagnostic.help.as_deref().map(printable);
-    snippets
-}
-
-/// Text on one or more lines without control characters.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\n' { c } else { harmless(c) })
-        .collect()
-}
-
-/// A piece of a diagnostic with one source text, which is what miette draws.
-#[derive(Debug, Default)]
-struct Snippet {
-    message: String,
-    severity: Option<miette::Severity>,
-    source: Option<SourceText>,
-    labels: Vec<miette::LabeledSpan>,
-    help: Option<String>,
-}
-
-impl fmt::Display for Snippet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Snippet {}
-
-impl miette::Diagnostic for Snippet {
-    fn severity(&self) -> Option<miette::Severity> {
-        self.severity
+    #[test]
+    fn a_line_of_a_data_file_is_cut_to_a_readable_length() {
+        let label = Label::line("d.jsonl", 3, &"é".repeat(1000), "here");
+        assert_eq!(
+            label.place.source.text.chars().count(),
+            MAX_EXCERPT_CHARS + 1
+        );
+        assert_eq!(label.place.to_string(), "d.jsonl:3:1");
     }
 
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.source
-            .as_ref()
-            .map(|source| source as &dyn miette::SourceCode)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        Some(Box::new(self.labels.iter().cloned()))
+    #[test]
+    fn only_errors_refuse_a_command() {
+        let mut found = Diagnostics::from(Diagnostic::warning("w"));
+        assert!(!found.has_errors());
+        assert_eq!(found.to_string(), "1 warning");
+        found.extend([Diagnostic::error("e"), Diagnostic::error("f")]);
+        assert!(found.has_errors());
+        assert_eq!(found.to_string(), "2 errors and 1 warning");
     }
 }

@@ -31,6 +31,13 @@ impl Problems {
     }
 }
 
+/// An error that may know what to do next.
+pub(super) trait Explain: std::fmt::Display {
+    fn help(&self) -> Option<String> {
+        None
+    }
+}
+
 /// A closed set of words that a key may hold.
 pub(super) trait Keyword: Copy + 'static {
     /// Each word and what it stands for, in the order in which messages list them.
@@ -60,7 +67,12 @@ impl<'a> Fields<'a> {
             });
         }
         let message = format!("expected a table for `{name}`, got {}", node.value.kind());
-        problems.push(Diagnostic::error(message).at(&node.place, ""));
+        let help = if name.ends_with(']') {
+            format!("open it with the line {name} and write its keys below")
+        } else {
+            "write it as { key = value, key = value }".to_owned()
+        };
+        problems.error(&node.place, message, help);
         None
     }
 
@@ -89,8 +101,8 @@ impl<'a> Fields<'a> {
 
     /// Reports a missing key; passes on one that is there.
     pub(super) fn required<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
-        if !self.has(key) {
-            let message = format!("{} has no `{key}`", self.name);
+        if !has_or_misspells(self.table, key) {
+            let message = format!("`{}` has no `{key}`", self.name);
             self.problems.error(
                 self.place,
                 message,
@@ -98,6 +110,15 @@ impl<'a> Fields<'a> {
             );
         }
         value
+    }
+
+    /// Reports a value that its type refused.
+    fn refuse(&self, key: &str, place: &Place, error: &impl Explain) {
+        let diagnostic = Diagnostic::error(format!("`{key}`: {error}")).at(place, "");
+        self.problems.push(Diagnostic {
+            help: error.help(),
+            ..diagnostic
+        });
     }
 
     /// Reports a value of the wrong type.
@@ -189,32 +210,24 @@ impl<'a> Fields<'a> {
     }
 
     /// A number that passes the check of a type such as [`super::NonNegative`].
-    pub(super) fn checked<T: TryFrom<f64, Error: std::fmt::Display>>(
-        &self,
-        key: &str,
-    ) -> Option<Spanned<T>> {
+    pub(super) fn checked<T: TryFrom<f64, Error: Explain>>(&self, key: &str) -> Option<Spanned<T>> {
         let number = self.number(key)?;
         match T::try_from(number.value) {
             Ok(value) => Some(Spanned::new(value, number.place)),
             Err(error) => {
-                let diagnostic = Diagnostic::error(format!("`{key}`: {error}"));
-                self.problems.push(diagnostic.at(&number.place, ""));
+                self.refuse(key, &number.place, &error);
                 None
             }
         }
     }
 
     /// A string that parses as a type such as [`super::Slug`].
-    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
-        &self,
-        key: &str,
-    ) -> Option<Spanned<T>> {
+    pub(super) fn parsed<T: FromStr<Err: Explain>>(&self, key: &str) -> Option<Spanned<T>> {
         let text = self.string(key)?;
         match text.value.parse() {
             Ok(value) => Some(Spanned::new(value, text.place)),
             Err(error) => {
-                let diagnostic = Diagnostic::error(format!("`{key}`: {error}"));
-                self.problems.push(diagnostic.at(&text.place, ""));
+                self.refuse(key, &text.place, &error);
                 None
             }
         }
@@ -307,6 +320,15 @@ fn got(node: &Node) -> String {
         Value::Datetime(value) => format!("the date {value}"),
         other => other.kind().to_owned(),
     }
+}
+
+/// Whether a table has a key or one that was reported as a misspelling of it; to report it as
+/// missing as well would be noise.
+pub(super) fn has_or_misspells(table: &Table, key: &str) -> bool {
+    table.contains_key(key)
+        || table
+            .keys()
+            .any(|written| suggestion(written, &[key]).is_some())
 }
 
 /// The known name closest to what was written, if one is close.

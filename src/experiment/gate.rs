@@ -57,12 +57,12 @@ pub enum Rule {
         /// The reference.
         against: Spanned<Against>,
         /// The worsening that is tolerable, in the metric's unit.
-        max_drop: NonNegative,
+        max_drop: Spanned<NonNegative>,
     },
     /// At least this value.
-    Min(f64),
+    Min(Spanned<f64>),
     /// At most this value.
-    Max(f64),
+    Max(Spanned<f64>),
 }
 
 /// The reference of a comparison.
@@ -209,10 +209,10 @@ fn rule(fields: Fields<'_>) -> Option<Rule> {
     match there[..] {
         ["min"] => fields
             .checked::<Finite>("min")
-            .map(|it| Rule::Min(it.value.get())),
+            .map(|it| Rule::Min(it.map(Finite::get))),
         ["max"] => fields
             .checked::<Finite>("max")
-            .map(|it| Rule::Max(it.value.get())),
+            .map(|it| Rule::Max(it.map(Finite::get))),
         [] if fields.has("max_drop") => {
             let help = "add `compare = \"baseline\"`, or \"variant:NAME\"";
             fields.error(
@@ -261,6 +261,6 @@ fn comparison(fields: Fields<'_>) -> Option<Rule> {
     };
     Some(Rule::Compare {
         against: Spanned::new(against, written.place),
-        max_drop: max_drop?.value,
+        max_drop: max_drop?,
     })
 }

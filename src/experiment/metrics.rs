@@ -388,8 +388,8 @@ pub(super) fn check_names(metrics: &[MetricSpec], problems: &Problems) {
         if let Some(first) = metrics[..index].iter().find(|it| it.name == spec.name) {
             problems.push(
                 Diagnostic::error(format!("two metrics are called `{}`", spec.name))
-                    .at(&spec.metric.place, "")
-                    .at(&first.metric.place, "and")
+                    .at(&spec.metric.place, "again here")
+                    .at(&first.metric.place, "first here")
                     .help("delete one, or give it a `name` of its own"),
             );
         } else if spec

@@ -16,14 +16,19 @@ mod dataset;
 mod diagnostic;
 mod fields;
 mod gate;
+mod inheritance;
 mod metric_name;
 mod metrics;
 mod model;
 mod overlay;
+mod render;
+mod schema;
 mod scoring;
 mod shape;
 mod spec;
 mod template_text;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod value;
 mod variant;
@@ -33,9 +38,7 @@ use std::sync::Arc;
 
 pub use about::About;
 pub use dataset::{Choices, DatasetSpec, FewshotSpec, LimitOrder, ShotOrder};
-pub use diagnostic::{
-    Color, Diagnostic, Diagnostics, Label, Place, Severity, SourceText, Spanned, render,
-};
+pub use diagnostic::{Diagnostic, Diagnostics, Label, Place, Severity, SourceText, Spanned};
 pub use gate::{Against, Cover, Estimate, GateSpec, OnInconclusive, Rule};
 pub use metric_name::{MetricName, Requires, UnknownMetric};
 pub use metrics::{BleuTokenizer, MetricOptions, MetricSpec, Normalizer};
@@ -43,6 +46,8 @@ pub use model::{
     Api, Device, LocalModel, ModelSource, ModelSpec, Price, RemoteModel, SourceError, Weights,
 };
 pub use overlay::Overlay;
+pub use render::{Color, render};
+pub use schema::schema;
 pub use scoring::{GenerationSpec, Overflow, ScoringSpec};
 pub use spec::ExperimentSpec;
 pub use template_text::TemplateText;
@@ -197,4 +202,275 @@ fn read(path: &Path) -> Result<String, Diagnostics> {
             "save the file with the encoding UTF-8",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shape::{Keys, ROOT, Shape};
+    use super::testing::message_with;
+    use super::*;
+
+    /// Every key of the format in one valid file.
+    const FULL: &str = include_str!("../../tests/fixtures/experiments/full.toml");
+
+    fn full(text: &str, overlay: &Overlay) -> Result<Experiment, Diagnostics> {
+        parse(Path::new("experiments/full.toml"), text.to_owned(), overlay).map(|(it, _)| it)
+    }
+
+    /// The overlay that the first line of a fixture asks for: `# args: --set k=v --profile p`.
+    fn overlay_of(text: &str) -> Overlay {
+        let mut overlay = Overlay::default();
+        let first = text.lines().next().unwrap_or("");
+        let mut words = first
+            .strip_prefix("# args: ")
+            .unwrap_or("")
+            .split_whitespace();
+        while let (Some(flag), Some(value)) = (words.next(), words.next()) {
+            match (flag, value.split_once('=')) {
+                ("--set", Some((key, value))) => {
+                    overlay.set.push((key.to_owned(), value.to_owned()));
+                }
+                ("--profile", None) => overlay.profile = Some(value.to_owned()),
+                _ => panic!("{first}"),
+            }
+        }
+        overlay
+    }
+
+    /// A new case is a new file, not new code.
+    #[test]
+    fn bad_experiments_explain_themselves() {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../../tests/fixtures/bad-experiments/snapshots");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| {
+            insta::glob!(
+                "../../tests/fixtures/bad-experiments",
+                "spec-*.toml",
+                |path| {
+                    let text = std::fs::read_to_string(path).unwrap();
+                    let name = Path::new(path.file_name().unwrap());
+                    let overlay = overlay_of(&text);
+                    let problems = parse(name, text, &overlay).unwrap_err();
+                    insta::assert_snapshot!(render(&problems, 100, Color::Never));
+                }
+            );
+        });
+    }
+
+    /// Calls `visit` with the dotted path of every key of the tree that the format knows, the
+    /// path of its table in the format, and the place of the key.
+    fn walk(
+        table: &tree::Table,
+        keys: Keys,
+        path: &str,
+        shape_path: &str,
+        visit: &mut dyn FnMut(&str, &str, &Place),
+    ) {
+        for (key, shape) in keys {
+            let Some(entry) = table.get(*key) else {
+                continue;
+            };
+            let (path, shape_path) = (format!("{path}{key}"), format!("{shape_path}{key}"));
+            visit(&path, &shape_path, &entry.key);
+            let mut below = |node: &tree::Node, keys: Keys, path: String| {
+                walk(
+                    node.as_table().unwrap(),
+                    keys,
+                    &path,
+                    &format!("{shape_path}."),
+                    visit,
+                );
+            };
+            match shape {
+                Shape::Table(keys) => below(&entry.node, keys, format!("{path}.")),
+                Shape::Named(keys) => {
+                    for (name, entry) in entry.node.as_table().unwrap() {
+                        below(&entry.node, keys, format!("{path}.{name}."));
+                    }
+                }
+                Shape::List(keys) => {
+                    let tree::Value::Array(items) = &entry.node.value else {
+                        panic!("{path}")
+                    };
+                    for (index, item) in items.iter().enumerate() {
+                        below(item, keys, format!("{path}.{index}."));
+                    }
+                }
+                Shape::Value | Shape::Free => {}
+            }
+        }
+    }
+
+    /// Every key of the format, in the notation of `walk`.
+    fn known(keys: Keys, path: &str, all: &mut Vec<String>) {
+        for (key, shape) in keys {
+            all.push(format!("{path}{key}"));
+            if let Shape::Table(keys) | Shape::Named(keys) | Shape::List(keys) = shape {
+                known(keys, &format!("{path}{key}."), all);
+            }
+        }
+    }
+
+    fn full_tree() -> tree::Table {
+        tree::parse(&SourceText::new("full.toml", FULL)).unwrap()
+    }
+
+    /// No key of the format is dead: a value of the wrong type is refused, wherever it stands.
+    #[test]
+    fn every_known_key_is_read() {
+        let mut seen = Vec::new();
+        walk(&full_tree(), ROOT, "", "", &mut |path, shape_path, _| {
+            seen.push(shape_path.to_owned());
+            if path.starts_with("profiles") {
+                return;
+            }
+            let set = vec![(path.to_owned(), "[[0.5]]".to_owned())];
+            let problems = full(FULL, &Overlay { profile: None, set }).expect_err(path);
+            let points_at_flag =
+                |it: &Diagnostic| it.labels.iter().any(|it| it.place.source.name == "--set");
+            assert!(problems.iter().any(points_at_flag), "{path}: {problems:?}");
+        });
+        let mut all = Vec::new();
+        known(ROOT, "", &mut all);
+        all.retain(|key| !seen.contains(key));
+        assert_eq!(all, Vec::<String>::new(), "full.toml lacks these");
+    }
+
+    /// One letter too many in any key is found, and named.
+    #[test]
+    fn a_misspelt_key_is_always_refused() {
+        walk(&full_tree(), ROOT, "", "", &mut |path, _, place| {
+            let mut text = FULL.to_owned();
+            text.insert(place.span.end, 'x');
+            let key = &text[place.span.start..=place.span.end];
+            let problems = full(&text, &Overlay::default()).expect_err(path);
+            let named = format!("`{key}`");
+            assert!(
+                problems.iter().any(|it| it.message.contains(&named)),
+                "{path}: {problems:?}"
+            );
+        });
+    }
+
+    /// The results hold the experiment as it was run, and can be run again.
+    #[test]
+    fn the_resolved_text_parses_to_the_same_spec() {
+        for profile in [None, Some("ci".to_owned()), Some("tiny".to_owned())] {
+            let first = full(
+                FULL,
+                &Overlay {
+                    profile,
+                    set: Vec::new(),
+                },
+            )
+            .unwrap();
+            let again = full(&first.resolved, &Overlay::default()).unwrap();
+            assert_eq!(first.spec, again.spec);
+            assert_eq!(
+                (first.resolved, first.digest),
+                (again.resolved, again.digest)
+            );
+        }
+    }
+
+    #[test]
+    fn the_digest_ignores_comments_and_sees_values() {
+        let digest = |text: &str| full(text, &Overlay::default()).unwrap().digest;
+        let original = digest(FULL);
+        assert_eq!(original.len(), 64);
+        assert_eq!(digest(&format!("# a comment\n\n{FULL}")), original);
+        assert_ne!(digest(&FULL.replace("seed = 17", "seed = 18")), original);
+    }
+
+    /// A checkout with other line ends measures the same prompts.
+    #[test]
+    fn windows_line_ends_and_a_byte_order_mark_change_nothing() {
+        let unix = FULL.replace(
+            "template = \"{{ en }}\\nFrench:\"",
+            "template = \"\"\"{{ en }}\nFrench:\"\"\"",
+        );
+        assert_ne!(unix, FULL);
+        let windows = format!("\u{feff}{}", unix.replace('\n', "\r\n"));
+        let spec = |text: &str| full(text, &Overlay::default()).unwrap().spec;
+        assert_eq!(spec(&unix), spec(FULL));
+        assert_eq!(spec(&windows), spec(FULL));
+    }
+
+    #[test]
+    fn paths_lead_to_the_folder_of_the_file() {
+        let experiment = full(FULL, &Overlay::default()).unwrap();
+        assert_eq!(experiment.folder, Path::new("experiments"));
+        let data = experiment.resolve(&experiment.spec.dataset.path.value);
+        assert_eq!(data, Path::new("experiments/data/en-fr.jsonl"));
+    }
+
+    #[test]
+    fn the_primary_metric_has_a_default() {
+        let primary = |text: &str| testing::spec(text).primary().0.to_owned();
+        let choices = "[dataset]\npath = 'd.csv'\ntarget = 'a'\nchoices = ['a', 'b']\n";
+        let metrics = "[generation]\nmax_tokens = 1\n[[metrics]]\nuse = ['perplexity', 'chrf']\n";
+        assert_eq!(primary(""), "loglikelihood_per_byte");
+        assert_eq!(primary(metrics), "chrf", "perplexity cannot rank");
+        assert_eq!(primary(&format!("{choices}{metrics}")), "acc");
+        let spec = full(FULL, &Overlay::default()).unwrap().spec;
+        assert_eq!(spec.metric("answer"), Some(MetricName::ExactMatch));
+        assert_eq!(spec.metric("acc_calibrated"), None, "must be declared");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_refused_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let table = [
+            (folder.path().join("none.toml"), "there is no file"),
+            (folder.path().to_owned(), "is a folder"),
+            (
+                file("latin1.toml", b"# a\n# caf\xe9\n"),
+                "is not UTF-8 at line 2",
+            ),
+            (
+                file("large.toml", &vec![b'\n'; (1 << 20) + 1]),
+                "has 1048577 bytes",
+            ),
+        ];
+        for (path, expected) in table {
+            let problems = load(&path, &Overlay::default()).unwrap_err();
+            let text = render(&problems, 1000, Color::Never);
+            assert!(text.contains(expected), "{text}");
+            assert!(text.contains(&*folder.path().to_string_lossy()), "{text}");
+            assert!(text.contains("help: "), "{text}");
+        }
+        let path = file("good.toml", FULL.as_bytes());
+        assert_eq!(
+            load(&path, &Overlay::default()).unwrap().0.folder,
+            folder.path()
+        );
+    }
+
+    /// Hostile nesting is an error, not a crash.
+    #[test]
+    fn deep_nesting_is_refused() {
+        let text = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(full(&text, &Overlay::default()).unwrap_err().has_errors());
+        let keys = format!("{}a = 1", "a.".repeat(20_000));
+        assert!(full(&keys, &Overlay::default()).unwrap_err().has_errors());
+        let set = vec![(format!("{}a", "a.".repeat(20_000)), "1".to_owned())];
+        assert!(
+            full(FULL, &Overlay { profile: None, set })
+                .unwrap_err()
+                .has_errors()
+        );
+        assert_eq!(
+            message_with("", &[("dataset.limit", "1\nx = 2")])
+                .split('\n')
+                .next(),
+            Some("expected a whole number for `limit`, got the string \"1\\nx = 2\"")
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::diagnostic::Spanned;
-use super::fields::{Fields, Keyword};
+use super::fields::{Explain, Fields, Keyword};
 use super::value::NonNegative;
 
 /// A model under test.
@@ -161,7 +161,7 @@ pub(super) fn read(fields: Fields<'_>) -> Option<ModelSpec> {
         (true, true) => {
             fields.error(
                 "api",
-                format!("{} has both `source` and `api`", fields.name()),
+                format!("`{}` has both `source` and `api`", fields.name()),
                 "keep `source` for weights on this machine, or `api` for a server",
             );
             None
@@ -175,7 +175,7 @@ pub(super) fn read(fields: Fields<'_>) -> Option<ModelSpec> {
             read_remote(fields).map(ModelSpec::Remote)
         }
         (false, false) => {
-            let message = format!("{} has neither `source` nor `api`", fields.name());
+            let message = format!("`{}` has neither `source` nor `api`", fields.name());
             let help = "add `source = \"builtin:smollm2-135m-instruct\"`, a path, or \"hf:OWNER/REPO@REVISION\"";
             fields.problems.error(fields.place, message, help);
             None
@@ -285,19 +285,33 @@ fn key_name(fields: Fields<'_>) -> Option<Spanned<String>> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// No prefix, no slash, no extension.
-    #[error(
-        "`{got}` is neither `builtin:NAME`, `hf:OWNER/REPO@REVISION` nor a path (which has a `/` or an extension)"
-    )]
+    #[error("`{got}` is not a source of a model")]
     Unclear {
         /// What was written.
         got: String,
     },
     /// Starts with `hf:` and goes on wrongly.
-    #[error("`{got}` is not `hf:OWNER/REPO@REVISION` or `hf:OWNER/REPO@REVISION/FILE`")]
+    #[error("`{got}` is not a source in the hub's form")]
     Hub {
         /// What was written.
         got: String,
     },
+}
+
+impl Explain for SourceError {
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Unclear { got } => format!(
+                "write \"builtin:{got}\", \"hf:OWNER/REPO@REVISION\", or a path, which has a `/` or an \
+                 extension: \"./{got}\""
+            ),
+            Self::Hub { .. } => {
+                "write \"hf:OWNER/REPO@REVISION\", with /FILE after it for one file; the revision pins \
+                 what is measured"
+                    .to_owned()
+            }
+        })
+    }
 }
 
 impl FromStr for ModelSource {

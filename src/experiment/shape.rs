@@ -142,36 +142,36 @@ const GATE: Keys = &[
 
 /// Reports every key of `table` that is not in `keys`, at any depth.
 ///
-/// `name` is the table's name in messages, empty for the file itself.
-pub(super) fn check(table: &Table, keys: Keys, name: &str, problems: &Problems) {
+/// `title` is how messages call the table, `[dataset]`; empty for the file itself.
+pub(super) fn check(table: &Table, keys: Keys, title: &str, problems: &Problems) {
     for (key, entry) in table {
         let Some((_, shape)) = keys.iter().find(|(known, _)| known == key) else {
-            problems.push(unknown_key(key, name, keys).at(&entry.key, ""));
+            problems.push(unknown_key(key, title, keys).at(&entry.key, ""));
             continue;
         };
-        let path = if name.is_empty() {
-            key.clone()
-        } else {
-            format!("{name}.{key}")
-        };
-        check_value(&entry.node, *shape, &path, problems);
+        check_value(&entry.node, *shape, key, title, problems);
     }
 }
 
 /// Goes on below a value; one of the wrong type is left to its reader.
-fn check_value(node: &Node, shape: Shape, path: &str, problems: &Problems) {
+fn check_value(node: &Node, shape: Shape, key: &str, outer: &str, problems: &Problems) {
+    let title = match shape {
+        _ if !outer.is_empty() => format!("{outer}.{key}"),
+        Shape::List(_) => format!("[[{key}]]"),
+        _ => format!("[{key}]"),
+    };
     match (shape, &node.value) {
-        (Shape::Table(keys), Value::Table(table)) => check(table, keys, path, problems),
+        (Shape::Table(keys), Value::Table(table)) => check(table, keys, &title, problems),
         (Shape::Named(keys), Value::Table(named)) => {
             for (name, entry) in named {
                 if let Some(table) = entry.node.as_table() {
-                    check(table, keys, &format!("{path}.{name}"), problems);
+                    check(table, keys, &format!("[{key}.{name}]"), problems);
                 }
             }
         }
         (Shape::List(keys), Value::Array(items)) => {
             for table in items.iter().filter_map(Node::as_table) {
-                check(table, keys, path, problems);
+                check(table, keys, &title, problems);
             }
         }
         _ => {}
@@ -180,19 +180,19 @@ fn check_value(node: &Node, shape: Shape, path: &str, problems: &Problems) {
 
 /// The complaint about a key, with the closest key, else the table where such a key belongs,
 /// else all that this table knows.
-fn unknown_key(key: &str, name: &str, keys: Keys) -> Diagnostic {
+fn unknown_key(key: &str, title: &str, keys: Keys) -> Diagnostic {
     let known: Vec<&str> = keys.iter().map(|(known, _)| *known).collect();
-    let message = if name.is_empty() {
+    let message = if title.is_empty() {
         format!("unknown table or key `{key}`")
     } else {
-        format!("unknown key `{key}` in `[{name}]`")
+        format!("unknown key `{key}` in `{title}`")
     };
     let homes = homes(key);
     let help = if let Some(meant) = suggestion(key, &known) {
         format!("did you mean `{meant}`?")
     } else if !homes.is_empty() {
         format!("`{key}` belongs in {}", homes.join(" or "))
-    } else if name.is_empty() {
+    } else if title.is_empty() {
         let tables: Vec<String> = keys
             .iter()
             .map(|(key, shape)| headline(key, *shape))

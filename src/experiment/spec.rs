@@ -6,7 +6,7 @@ use super::about::{self, About};
 use super::cross_check;
 use super::dataset::{self, DatasetSpec, FewshotSpec};
 use super::diagnostic::{Diagnostic, Place, Spanned};
-use super::fields::{Fields, Problems};
+use super::fields::{Explain, Fields, Problems, has_or_misspells};
 use super::gate::{self, GateSpec};
 use super::metric_name::{MetricName, Requires};
 use super::metrics::{self, MetricSpec};
@@ -131,7 +131,7 @@ pub(super) fn read(root: &Table, file: &Place, problems: &Problems) -> Option<Ex
         ("experiment", "name = \"translate\""),
         ("dataset", "path = \"data/en-fr.jsonl\""),
     ] {
-        if !root.contains_key(table) {
+        if !has_or_misspells(root, table) {
             let help = format!("add [{table}] with at least `{example}`");
             problems.error(file, format!("the file has no table `[{table}]`"), help);
         }
@@ -194,9 +194,16 @@ fn named_tables<'a>(
     problems: &Problems,
 ) -> Vec<Named<'a>> {
     let what = key.trim_end_matches('s');
+    let line = match key {
+        "models" => "source = \"builtin:smollm2-135m-instruct\"",
+        _ => "template = \"{{ text }}\\nAnswer:\"",
+    };
+    let help = format!("add [{key}.NAME] with at least `{line}`");
     let Some(entry) = root.get(key) else {
-        let message = format!("the file has no {what}");
-        problems.error(file, message, format!("add a table [{key}.NAME]"));
+        if !has_or_misspells(root, key) {
+            let message = format!("the file has no {what}");
+            problems.error(file, message, help);
+        }
         return Vec::new();
     };
     let Some(table) = entry.node.as_table() else {
@@ -209,14 +216,15 @@ fn named_tables<'a>(
     };
     if table.is_empty() {
         let message = format!("`[{key}]` is empty, so the file has no {what}");
-        problems.error(&entry.key, message, format!("add a table [{key}.NAME]"));
+        problems.error(&entry.key, message, help);
     }
     let mut named = Vec::new();
     for (name, entry) in table {
         if let Err(error) = check_name(name) {
-            problems.push(
-                Diagnostic::error(error.to_string()).at(&entry.key, format!("name of a {what}")),
-            );
+            problems.push(Diagnostic {
+                help: error.help(),
+                ..Diagnostic::error(format!("{what} {error}")).at(&entry.key, "")
+            });
         }
         named.push(Named {
             name: Spanned::new(name.clone(), entry.key.clone()),

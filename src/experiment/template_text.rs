@@ -43,7 +43,8 @@ impl TemplateText {
         let end = range.end.clamp(start, self.text.len());
         // The piece that holds the byte at `offset`.
         let piece = |offset: usize| &pieces[pieces.partition_point(|it| it.text <= offset) - 1];
-        let last_end = pieces.last().map_or(raw.len(), |last| last.raw.end);
+        // An empty text is marked at its opening quote.
+        let last_end = pieces.last().map_or(0, |last| last.raw.end);
         let raw_start = if start < self.text.len() {
             piece(start).raw.start
         } else {

@@ -116,6 +116,9 @@ fn syntax_errors(source: &Arc<SourceText>, mut errors: Vec<toml::de::Error>) -> 
     let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     errors.sort_by_key(start);
     errors.dedup_by_key(|error| source.line_and_column(start(error)).0);
+    if let Some(first) = errors.iter().position(is_unclosed) {
+        errors.truncate(first + 1);
+    }
     errors
         .iter()
         .map(|error| syntax_error(source, error))
@@ -125,21 +128,46 @@ fn syntax_errors(source: &Arc<SourceText>, mut errors: Vec<toml::de::Error>) -> 
 /// The parser's complaint, with advice for the mistakes that people make most.
 fn syntax_error(source: &Arc<SourceText>, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
-    let found = error.message();
-    let first_line = found.lines().next().unwrap_or("not valid TOML");
-    let help = if first_line.contains("duplicate key") {
-        "a key may stand once in a table, and a table once in a file; delete or rename one of the two"
-    } else if first_line.contains("invalid basic string") || first_line.contains("escape") {
-        "close the string on the same line, or use \"\"\"...\"\"\" for several lines; \
-         '...' takes backslashes as they are"
-    } else if first_line.contains("string values must be quoted") {
-        "put the value in quotes"
+    let complaint = error.message().lines().next().unwrap_or("");
+    let text = source.text.get(span.clone()).unwrap_or("");
+    let (message, help) = if complaint.contains("duplicate key") {
+        let help = "a key may stand once in a table, and a table once in a file; delete or rename one of the two";
+        (format!("`{text}` stands here a second time"), help)
+    } else if is_unclosed(error) {
+        let help =
+            "close the string on the same line, or write \"\"\" around a text of several lines";
+        ("a string is not closed".to_owned(), help)
+    } else if complaint.contains("missing escaped value") {
+        let help = "write the string in '...', which takes backslashes as they are, or double the backslash";
+        (
+            "a backslash in \"...\" starts an escape, and this is none".to_owned(),
+            help,
+        )
+    } else if complaint.contains("string values must be quoted") {
+        let what = if text.is_empty() {
+            "a value is missing"
+        } else {
+            "a text must stand in quotes"
+        };
+        (
+            what.to_owned(),
+            "write `key = \"value\"`; only numbers, true, false and dates stand without quotes",
+        )
     } else {
-        "see https://toml.io for the syntax: tables are `[name]`, entries `key = value`, texts in quotes"
+        (
+            complaint.to_owned(),
+            "tables are `[name]`, entries `key = value`, texts stand in quotes; see https://toml.io",
+        )
     };
-    Diagnostic::error(format!("not valid TOML: {first_line}"))
-        .at(&Place::new(source, shown(source, span)), "here")
+    Diagnostic::error(format!("not valid TOML: {message}"))
+        .at(&Place::new(source, shown(source, span)), "")
         .help(help)
+}
+
+/// Whether a string has no end; what is reported after it is text read as something else.
+fn is_unclosed(error: &toml::de::Error) -> bool {
+    let complaint = error.message();
+    complaint.contains("string, expected `\"`") || complaint.contains("string, expected `'`")
 }
 
 /// A span cut at the end of its first line, so that a mark stays on one line.

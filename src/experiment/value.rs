@@ -3,21 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::fields::Explain;
+
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ValueError {
     /// Not a slug.
-    #[error(
-        "`{got}` is not a name of small letters, digits, `.`, `_`, `-` that starts with a letter or digit and has at most 64 characters"
-    )]
+    #[error("`{got}` is not a plain lowercase name")]
     Slug {
         /// What was written.
         got: String,
     },
     /// Not a name of a variant, model or metric.
-    #[error(
-        "`{got}` is not a name of ASCII letters, digits, `.`, `_`, `-`, `+` that starts with a letter or digit and has at most 64 characters"
-    )]
+    #[error("`{got}` is not a plain name")]
     Name {
         /// What was written.
         got: String,
@@ -52,6 +50,34 @@ pub enum ValueError {
         /// What was written.
         got: String,
     },
+}
+
+impl Explain for ValueError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Slug { got } => {
+                let rule = "use small letters, digits, `.`, `_` and `-`, first a letter or digit, 64 at most";
+                let plain: String = got
+                    .to_lowercase()
+                    .chars()
+                    .map(|c| if c.is_whitespace() { '-' } else { c })
+                    .filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c))
+                    .collect();
+                let meant = plain.parse::<Slug>().ok().map(|it| format!(", such as `{it}`"));
+                Some(format!("{rule}{}", meant.unwrap_or_default()))
+            }
+            Self::Name { .. } => Some(
+                "use ASCII letters, digits, `.`, `_`, `+` and `-`, first a letter or digit, 64 at most"
+                    .to_owned(),
+            ),
+            Self::NonNegative { got } if got.is_finite() => Some(format!("did you mean {}?", -got)),
+            Self::Probability { got } | Self::Confidence { got } if 1.0 < *got && *got < 100.0 => {
+                Some(format!("for {got} %, write {}", got / 100.0))
+            }
+            Self::Date { .. } => Some("write year, month and day, with two digits each for the last two".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// A name that is safe as a folder on every system: `[a-z0-9][a-z0-9._-]{0,63}`.

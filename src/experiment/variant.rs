@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use super::diagnostic::{Diagnostic, Place, Spanned};
-use super::fields::{Fields, Keyword, Problems, suggestion};
+use super::fields::{Fields, Keyword, Problems};
+use super::inheritance;
 use super::template_text::TemplateText;
 
 /// One prompt formulation, with everything it inherits.
@@ -87,22 +88,22 @@ impl Keyword for Role {
 
 /// A variant as written, before inheritance; a key that is absent or bad is `None`.
 #[derive(Debug, Clone)]
-struct Written {
-    name: Spanned<String>,
-    base: Option<Spanned<String>>,
-    body: Option<Body>,
-    system: Option<TemplateText>,
-    example: Option<TemplateText>,
-    shots: Option<Spanned<usize>>,
-    delimiter: Option<Spanned<String>>,
-    adapter: Option<Spanned<PathBuf>>,
+pub(super) struct Written {
+    pub(super) name: Spanned<String>,
+    pub(super) base: Option<Spanned<String>>,
+    pub(super) body: Option<Body>,
+    pub(super) system: Option<TemplateText>,
+    pub(super) example: Option<TemplateText>,
+    pub(super) shots: Option<Spanned<usize>>,
+    pub(super) delimiter: Option<Spanned<String>>,
+    pub(super) adapter: Option<Spanned<PathBuf>>,
     /// A problem was reported that leaves it unclear what was meant.
-    is_broken: bool,
+    pub(super) is_broken: bool,
 }
 
 /// The part of a variant that is given in one of several ways.
 #[derive(Debug, Clone)]
-enum Body {
+pub(super) enum Body {
     Raw(TemplateSource),
     User(TemplateText),
     Messages(Vec<Message>, Place),
@@ -126,7 +127,7 @@ pub(super) fn read(
         .collect();
     let mut variants = IndexMap::new();
     for ((name, own), (_, fields)) in written.iter().zip(tables) {
-        let whole = inherit(own, &written, fields.problems);
+        let whole = inheritance::inherit(own, &written, fields.problems);
         let spec = whole.and_then(|whole| build(whole, around, fields.problems));
         variants.extend(spec.map(|spec| (name.clone(), spec)));
     }
@@ -176,9 +177,9 @@ fn read_body(fields: Fields<'_>) -> (Option<Body>, bool) {
         [_messages] => messages(fields),
         [first, second, ..] => {
             fields.problems.push(
-                Diagnostic::error(format!("`[{}]` has both `{first}` and `{second}`", fields.name()))
-                    .at(fields.key_place(second), "")
-                    .at(fields.key_place(first), "and")
+                Diagnostic::error(format!("`{}` has both `{first}` and `{second}`", fields.name()))
+                    .at(fields.key_place(second), "and this")
+                    .at(fields.key_place(first), "this")
                     .help("keep one of them: `template` or `file` for a plain prompt, `user` or `messages` for a chat"),
             );
             None
@@ -252,110 +253,6 @@ fn message(fields: Fields<'_>) -> Option<Message> {
         role: role?.value,
         content: content?,
     })
-}
-
-/// The variant with what it inherits; `None` if that cannot be told, which was reported here
-/// or at a base.
-fn inherit(own: &Written, all: &IndexMap<String, Written>, problems: &Problems) -> Option<Written> {
-    let mut whole = own.clone();
-    let mut seen = vec![own.name.value.as_str()];
-    let mut last = own;
-    while let Some(base) = &last.base {
-        let Some(next) = all.get(&base.value) else {
-            if last.name == own.name {
-                problems.push(unknown_base(base, own, all));
-            }
-            return None;
-        };
-        if let Some(first) = seen.iter().position(|name| *name == base.value) {
-            // Reported once, at the member of the circle that comes first in the file.
-            let circle = &seen[first..];
-            let index = |name: &str| all.get_index_of(name);
-            if circle.iter().min_by_key(|name| index(name)) == Some(&own.name.value.as_str()) {
-                let path = circle.join("` -> `");
-                let message = format!(
-                    "`base` goes round in a circle: `{path}` -> `{}`",
-                    base.value
-                );
-                problems.error(&base.place, message, "delete one `base` of the circle");
-            }
-            return None;
-        }
-        seen.push(&base.value);
-        if is_mismatch(whole.body.as_ref(), next.body.as_ref()) {
-            // A mismatch further up is reported where it is.
-            if own.body.is_some() {
-                problems.push(mismatch(own, next));
-            }
-            return None;
-        }
-        fill(&mut whole, next);
-        last = next;
-    }
-    (!whole.is_broken).then_some(whole)
-}
-
-fn unknown_base(
-    base: &Spanned<String>,
-    own: &Written,
-    all: &IndexMap<String, Written>,
-) -> Diagnostic {
-    let known: Vec<&str> = all
-        .keys()
-        .map(String::as_str)
-        .filter(|name| *name != own.name.value)
-        .collect();
-    let help = match suggestion(&base.value, &known) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("the other variants are: {}", known.join(", ")),
-    };
-    Diagnostic::error(format!(
-        "there is no variant `{}` to inherit from",
-        base.value
-    ))
-    .at(&base.place, "")
-    .help(help)
-}
-
-/// Whether one is a plain prompt and the other a chat.
-fn is_mismatch(one: Option<&Body>, other: Option<&Body>) -> bool {
-    let is_raw = |body: &Body| matches!(body, Body::Raw(_));
-    one.is_some_and(|one| other.is_some_and(|other| is_raw(one) != is_raw(other)))
-}
-
-fn mismatch(own: &Written, base: &Written) -> Diagnostic {
-    let kind = |it: &Written| match it.body {
-        Some(Body::Raw(_)) | None => "a plain prompt",
-        Some(Body::User(_) | Body::Messages(..)) => "a chat",
-    };
-    let message = format!(
-        "`{}` is {}, but inherits from `{}`, which is {}",
-        own.name.value,
-        kind(own),
-        base.name.value,
-        kind(base),
-    );
-    let place = own.base.as_ref().map_or(&own.name.place, |it| &it.place);
-    Diagnostic::error(message)
-        .at(place, "")
-        .help("delete `base` and write out the keys that are missing")
-}
-
-/// Takes from `base` what `whole` does not have.
-fn fill(whole: &mut Written, base: &Written) {
-    // Messages hold their system message themselves.
-    let has_messages = matches!(whole.body, Some(Body::Messages(..)));
-    if whole.system.is_none() && !has_messages {
-        whole.system.clone_from(&base.system);
-    }
-    if whole.body.is_none() {
-        whole.body.clone_from(&base.body);
-    }
-    whole.example = whole.example.take().or_else(|| base.example.clone());
-    whole.shots = whole.shots.take().or_else(|| base.shots.clone());
-    whole.delimiter = whole.delimiter.take().or_else(|| base.delimiter.clone());
-    whole.adapter = whole.adapter.take().or_else(|| base.adapter.clone());
-    whole.is_broken |= base.is_broken;
 }
 
 /// Checks a variant as a whole.
