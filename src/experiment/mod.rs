@@ -193,9 +193,8 @@ fn read(path: &Path) -> Result<String, Diagnostics> {
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..valid]
-            .iter()
-            .filter(|byte| **byte == b'\n')
+        let line = error.as_bytes()[..valid]
+            .split(|byte| *byte == b'\n')
             .count();
         refuse(
             format!("`{name}` is not UTF-8 at line {line}"),
