@@ -285,7 +285,7 @@ fn is_in_the_clear(url: &str) -> bool {
             host.strip_prefix(*name)
                 .is_some_and(|port| port.is_empty() || port.starts_with(':'))
         };
-        !local.iter().any(|name| is(name))
+        !local.iter().any(is)
     })
 }
 
@@ -389,7 +389,7 @@ fn hub(text: &str) -> Option<ModelSource> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::testing::message;
+    use crate::experiment::testing::{message, spec};
 
     #[test]
     fn a_source_string_says_where_a_model_is() {
@@ -509,6 +509,28 @@ mod tests {
                 "{rest}"
             );
         }
+    }
+
+    #[test]
+    fn a_server_has_the_defaults_of_the_format() {
+        let text = "[models.m]\napi = 'openai'\nmodel = 'x'\nbase_url = 'http://localhost'\n\
+            price = { input = 0.15, output = 1 }\n[models.n]\nsource = 'x.gguf'\n";
+        let models = spec(text).models;
+        let [ModelSpec::Remote(server), ModelSpec::Local(local)] = [&models["m"], &models["n"]]
+        else {
+            panic!("a server and a file");
+        };
+        let limits = (
+            server.max_concurrency.get(),
+            server.retries,
+            server.timeout_s.get(),
+        );
+        assert_eq!(limits, (8, 5, 120));
+        assert_eq!(
+            server.price.map(|it| (it.input.get(), it.output.get())),
+            Some((0.15, 1.0))
+        );
+        assert_eq!((local.device, local.weights), (Device::Auto, Weights::Auto));
     }
 
     /// Neither a key nor a password is repeated where a log keeps it.

@@ -245,7 +245,7 @@ struct Variant {
     example: Option<String>,
     /// How many solved examples stand in the prompt. Default 0.
     shots: Option<u64>,
-    /// What stands between prompt and target, literally. Overrides that of [scoring].
+    /// What stands between prompt and target, literally. Overrides that of `[scoring]`.
     delimiter: Option<String>,
     /// The system message, for the model's own chat template.
     system: Option<String>,
