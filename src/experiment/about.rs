@@ -57,3 +57,57 @@ fn date(fields: Fields<'_>) -> Option<Date> {
     }
     date.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::experiment::testing::{message, spec};
+
+    #[test]
+    fn a_date_may_stand_with_or_without_quotes() {
+        let date = |text: &str| {
+            spec(&format!("[experiment]\nname = 'x'\ndate = {text}\n"))
+                .experiment
+                .date
+        };
+        assert_eq!(date("'2024-07-26'").unwrap().to_string(), "2024-07-26");
+        assert_eq!(date("'2024-07-26'"), date("2024-07-26"));
+    }
+
+    #[test]
+    fn the_experiment_parses_or_says_why_not() {
+        let table = [
+            (
+                "name = 'a'\nseed = 18446744073709551615",
+                "`18446744073709551615` does not fit a 64-bit whole number",
+            ),
+            (
+                "name = 'a'\nseed = -1",
+                "expected a whole number from 0 up for `seed`, got -1",
+            ),
+            ("name = 'A'", "`name`: `A` is not a plain lowercase name"),
+            ("name = 2024", "expected a string for `name`, got 2024"),
+            ("nmae = 'a'", "unknown key `nmae` in `[experiment]`"),
+            (
+                "name = 'a'\nmargin = -0.1",
+                "`margin`: expected a finite number, 0 or more, got -0.1",
+            ),
+            ("name = 'a'\ncontrol = 'bare'\nmargin = 0", ""),
+            (
+                "name = 'a'\ndate = 2024-07-26T10:00:00Z",
+                "`date`: expected a day such as \"2024-07-26\", got `2024-07-26T10:00:00Z`",
+            ),
+            (
+                "name = 'a'\ndate = '2023-02-29'",
+                "`date`: expected a day such as \"2024-07-26\", got `2023-02-29`",
+            ),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(
+                message(&format!("[experiment]\n{rest}\n")),
+                expected,
+                "{rest}"
+            );
+        }
+        assert_eq!(spec("").experiment.seed, 0, "the default");
+    }
+}

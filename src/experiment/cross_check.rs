@@ -210,10 +210,13 @@ fn check_gate(parts: &Parts<'_>, gate: &GateSpec, problems: &Problems) {
         }
     }
     for name in &gate.retired {
-        if parts.names("variants").contains(&name.as_str()) {
-            let message = format!("`{name}` is called retired, but the file still has it");
+        if parts.names("variants").contains(&name.value.as_str()) {
+            let message = format!(
+                "`{}` is called retired, but the file still has it",
+                name.value
+            );
             let help = "delete the variant, or take its name off `retired`";
-            problems.error(&gate.header.place, message, help);
+            problems.error(&name.place, message, help);
         }
     }
     if let Rule::Compare { against, .. } = &gate.rule
@@ -288,5 +291,182 @@ fn describe_range(metric: MetricName) -> String {
         (least, most) if least.is_infinite() => format!("`{metric}` is at most {most}"),
         (least, most) if most.is_infinite() => format!("`{metric}` is at least {least}"),
         (least, most) => format!("`{metric}` lies between {least} and {most}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::experiment::testing::message;
+
+    const CHOICES: &str = "[dataset]\npath = 'd.csv'\ntarget = '{{ y }}'\nchoices = ['a', 'b']\n";
+
+    /// A gate or a primary metric that nothing computes would never be evaluated.
+    #[test]
+    fn metrics_that_are_named_are_computed() {
+        let no_target = "[dataset]\npath = 'd.csv'\n[generation]\nmax_tokens = 1\n[[metrics]]\nuse = 'is_json'\n";
+        let table = [
+            ("acc with choices", format!("{CHOICES}[[gates]]\nmetric = 'acc'\nmin = 0.5\n"), ""),
+            (
+                "acc without",
+                "[[gates]]\nmetric = 'acc'\nmin = 0.5\n".to_owned(),
+                "`acc` needs `[dataset].choices`, which the file does not have",
+            ),
+            (
+                "corrected acc is declared",
+                format!("{CHOICES}[experiment]\nname = 'x'\nprimary = 'acc_pmi'\n"),
+                "`acc_pmi` is not computed: no `[[metrics]]` asks for it",
+            ),
+            ("declared", format!("{CHOICES}[experiment]\nname = 'x'\nprimary = 'acc_pmi'\n[[metrics]]\nuse = 'acc_pmi'\n"), ""),
+            (
+                "by its own name",
+                "[generation]\nmax_tokens = 1\n[[metrics]]\nuse = 'f1'\nname = 'overlap'\n[[gates]]\nmetric = 'overlap'\nmin = 0.5\n"
+                    .to_owned(),
+                "",
+            ),
+            (
+                "and not by the metric's",
+                "[generation]\nmax_tokens = 1\n[[metrics]]\nuse = 'f1'\nname = 'overlap'\n[[gates]]\nmetric = 'f1'\nmin = 0.5\n"
+                    .to_owned(),
+                "`f1` is not computed: no `[[metrics]]` asks for it",
+            ),
+            ("likelihood without a target", format!("{no_target}[[gates]]\nmetric = 'bits_per_byte'\nmax = 2\n"), "`bits_per_byte` needs `[dataset].target`, which the file does not have"),
+            ("is_json needs no target", no_target.to_owned(), ""),
+            (
+                "f1 does",
+                no_target.replace("is_json", "f1"),
+                "`f1` needs `[dataset].target`, which the file does not have",
+            ),
+            (
+                "contains does not if it names a text",
+                no_target.replace("'is_json'", "'contains'\nany = ['a']"),
+                "",
+            ),
+            (
+                "descriptive",
+                format!("{CHOICES}[experiment]\nname = 'x'\nprimary = 'ece'\n"),
+                "`ece` only describes a run and cannot rank variants",
+            ),
+            ("unknown", "[experiment]\nname = 'x'\nprimary = 'accuracy'\n".to_owned(), "there is no metric `accuracy`"),
+            (
+                "nothing at all",
+                "[dataset]\npath = 'd.csv'\n".to_owned(),
+                "nothing is measured: `[dataset]` has no `target` and there are no `[[metrics]]`",
+            ),
+        ];
+        for (name, text, expected) in table {
+            assert_eq!(message(&text), expected, "{name}");
+        }
+    }
+
+    /// A mistake in one table does not make others look wrong.
+    #[test]
+    fn a_table_with_a_mistake_still_exists() {
+        let table = [
+            (
+                "[variants.few]\nshots = -1\ntemplate = 'T'\n[[gates]]\nmetric = 'bits_per_byte'\nvariant = 'few'\nmax = 2\n",
+                "expected a whole number from 0 up for `shots`, got -1",
+            ),
+            (
+                "[generation]\nmax_tokens = 0\n[[metrics]]\nuse = 'f1'\n",
+                "expected a whole number from 1 up for `max_tokens`, got 0",
+            ),
+            (
+                "[generation]\nmax_tokens = 1\n[[metrics]]\nuse = 'regex'\n[[gates]]\nmetric = 'regex'\nmin = 0.5\n",
+                "`[[metrics]]` has no `pattern`",
+            ),
+            (
+                "[dataset]\npath = 'd.csv'\ntraget = '{{ y }}'\nchoices = ['a', 'b']\n[[gates]]\nmetric = 'acc'\nmin = 0.5\n",
+                "unknown key `traget` in `[dataset]`\n`choices` without `target`: nothing says which choice is right",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(message(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn thresholds_lie_where_the_metric_can_be() {
+        let gate = |metric: &str, rule: &str| {
+            message(&format!(
+                "{CHOICES}[generation]\nmax_tokens = 1\n[[metrics]]\nuse = ['chrf', 'ter']\n[[gates]]\nmetric = '{metric}'\n{rule}\n"
+            ))
+        };
+        let table = [
+            ("acc", "min = 1", ""),
+            (
+                "acc",
+                "min = 75",
+                "`min = 75` is out of reach: `acc` lies between 0 and 1",
+            ),
+            (
+                "acc",
+                "compare = 'baseline'\nmax_drop = 2",
+                "`max_drop = 2` is out of reach: `acc` lies between 0 and 1",
+            ),
+            ("acc", "compare = 'baseline'\nmax_drop = 0.99", ""),
+            ("chrf", "min = 55", ""),
+            (
+                "chrf",
+                "min = 101",
+                "`min = 101` is out of reach: `chrf` lies between 0 and 100",
+            ),
+            ("ter", "max = 120", ""),
+            ("loglikelihood_per_byte", "min = -0.8", ""),
+            (
+                "loglikelihood_per_byte",
+                "min = 0.8",
+                "`min = 0.8` is out of reach: `loglikelihood_per_byte` is at most 0",
+            ),
+            (
+                "bits_per_byte",
+                "max = -1",
+                "`max = -1` is out of reach: `bits_per_byte` is at least 0",
+            ),
+            ("loglikelihood", "compare = 'baseline'\nmax_drop = 50", ""),
+        ];
+        for (metric, rule, expected) in table {
+            assert_eq!(gate(metric, rule), expected, "{metric} {rule}");
+        }
+    }
+
+    #[test]
+    fn a_gate_covers_something_that_exists() {
+        let gate = |rest: &str| {
+            message(&format!(
+                "[variants.a]\ntemplate = 'A'\n[variants.b]\ntemplate = 'B'\n[[gates]]\nmetric = 'loglikelihood'\n{rest}\n"
+            ))
+        };
+        let compare = "compare = 'variant:a'\nmax_drop = 1";
+        let table = [
+            (format!("{compare}\nvariant = '*'"), ""),
+            (format!("{compare}\nvariant = ['b']\nmodel = 'smol'"), ""),
+            (
+                format!("{compare}\nvariant = ['a', 'b']"),
+                "the gate compares `a` with itself",
+            ),
+            (
+                format!("{compare}\nvariant = 'c'"),
+                "there is no variant `c`",
+            ),
+            (
+                format!("{compare}\nmodel = 'big'"),
+                "there is no model `big`",
+            ),
+            (
+                "compare = 'variant:c'\nmax_drop = 1".to_owned(),
+                "there is no variant `c`",
+            ),
+            (
+                "compare = 'baseline'\nmax_drop = 1\nretired = ['a']".to_owned(),
+                "`a` is called retired, but the file still has it",
+            ),
+            (
+                "compare = 'baseline'\nmax_drop = 1\nretired = ['old']".to_owned(),
+                "",
+            ),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(gate(&rest), expected, "{rest}");
+        }
     }
 }

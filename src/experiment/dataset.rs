@@ -218,3 +218,111 @@ fn listed(fields: Fields<'_>, node: &Node) -> Option<Choices> {
     };
     Some(Choices::Listed(written.into_iter().map(template).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::testing::{message, spec};
+
+    #[test]
+    fn choices_are_a_list_or_an_expression() {
+        let choices = |text: &str| {
+            spec(&format!(
+                "[dataset]\npath = 'd.csv'\ntarget = 't'\nchoices = {text}\n"
+            ))
+            .dataset
+            .choices
+            .unwrap()
+        };
+        let Choices::Listed(listed) = choices("['no', 'yes']") else {
+            panic!("a list")
+        };
+        assert_eq!(
+            listed.iter().map(|it| it.text.as_str()).collect::<Vec<_>>(),
+            ["no", "yes"]
+        );
+        let Choices::Expression(expression) = choices("'{{ options }}'") else {
+            panic!("an expression")
+        };
+        assert_eq!(expression.text, "{{ options }}");
+    }
+
+    #[test]
+    fn a_dataset_parses_or_says_why_not() {
+        let table = [
+            ("path = 'D.CSV'\ntarget = 't'", ""),
+            (
+                "path = 'data'\ntarget = 't'",
+                "`data` is not a file that can be read as examples",
+            ),
+            ("path = ''\ntarget = 't'", "`path` is empty"),
+            ("target = 't'", "`[dataset]` has no `path`"),
+            (
+                "path = 'd.csv'\ntarget = 't'\nchoices = ['a']",
+                "`choices` has 1 of the 2 or more it needs",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nchoices = ['a', 'a']",
+                "the choice \"a\" is listed twice",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nchoices = ['a', '']",
+                "a choice is empty",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nchoices = ['a', 'b', 1]",
+                "expected a list of strings for `choices`, got 1 in it",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nchoices = 'a, b'",
+                "`choices` is neither a list nor an expression",
+            ),
+            (
+                "path = 'd.csv'\nchoices = ['a', 'b']",
+                "`choices` without `target`: nothing says which choice is right",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nid = '{{ id }}'",
+                "`id` is a template, but takes the name of a field",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\ncluster = ''",
+                "`cluster` is empty",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nlimit = 0",
+                "expected a whole number from 1 up for `limit`, got 0",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nlimit_order = 'first'",
+                "`limit_order` without `limit` does nothing",
+            ),
+            (
+                "path = 'd.csv'\ntarget = 't'\nlimit = 5\nlimit_order = 'first'",
+                "",
+            ),
+            (
+                "path = 'd.csv'\ntarget = ['a']",
+                "expected a string for `target`, got a list",
+            ),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(message(&format!("[dataset]\n{rest}\n")), expected, "{rest}");
+        }
+        assert_eq!(
+            message("[fewshot]\npath = 'f.csv'\norder = 'random'\n"),
+            "`random` is not a value of `order`"
+        );
+    }
+
+    #[test]
+    fn a_limit_keeps_a_random_subset_by_default() {
+        let dataset = spec("[dataset]\npath = 'd.csv'\ntarget = 't'\nlimit = 5\n").dataset;
+        assert_eq!(
+            (dataset.limit.map(NonZeroUsize::get), dataset.limit_order),
+            (Some(5), LimitOrder::Random)
+        );
+        let fewshot = spec("[fewshot]\npath = 'f.csv'\n").fewshot.unwrap();
+        assert_eq!(fewshot.order, ShotOrder::Fixed);
+    }
+}

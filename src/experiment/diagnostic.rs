@@ -2,7 +2,7 @@
 //!
 //! A [`Diagnostic`] has a message, labels that point into source texts, and a help
 //! line. [`Diagnostics`] is all of them for one command, so that a person fixes a
-//! file once and not once per mistake. [`super::render`] turns them into text. Later rooms use the same types for their own findings: a row of a dataset
+//! file once and not once per mistake. [`super::render()`] turns them into text. Later rooms use the same types for their own findings: a row of a dataset
 //! or a template in another file is a [`SourceText`] like any other.
 
 use std::fmt;

@@ -85,6 +85,11 @@ impl<'a> Fields<'a> {
         self.table.contains_key(key)
     }
 
+    /// Whether the key is there, or one that was reported as a misspelling of it.
+    pub(super) fn seems_to_have(&self, key: &str) -> bool {
+        has_or_misspells(self.table, key)
+    }
+
     pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
         self.table.get(key).map(|entry| &entry.node)
     }
@@ -141,13 +146,11 @@ impl<'a> Fields<'a> {
 
     pub(super) fn string(&self, key: &str) -> Option<Spanned<String>> {
         let node = self.node(key)?;
-        match &node.value {
-            Value::String(text) => Some(Spanned::new(text.clone(), node.place.clone())),
-            _ => {
-                self.wrong_type(key, node, "a string");
-                None
-            }
-        }
+        let Value::String(text) = &node.value else {
+            self.wrong_type(key, node, "a string");
+            return None;
+        };
+        Some(Spanned::new(text.clone(), node.place.clone()))
     }
 
     pub(super) fn path(&self, key: &str) -> Option<Spanned<PathBuf>> {
@@ -169,13 +172,11 @@ impl<'a> Fields<'a> {
 
     pub(super) fn boolean(&self, key: &str) -> Option<bool> {
         let node = self.node(key)?;
-        match node.value {
-            Value::Boolean(value) => Some(value),
-            _ => {
-                self.wrong_type(key, node, "true or false");
-                None
-            }
-        }
+        let Value::Boolean(value) = node.value else {
+            self.wrong_type(key, node, "true or false");
+            return None;
+        };
+        Some(value)
     }
 
     /// A whole number of at least `least`, that fits the type asked for.
@@ -242,13 +243,11 @@ impl<'a> Fields<'a> {
     /// The items of a list.
     pub(super) fn list(&self, key: &str) -> Option<&'a [Node]> {
         let node = self.node(key)?;
-        match &node.value {
-            Value::Array(items) => Some(items),
-            _ => {
-                self.wrong_type(key, node, "a list");
-                None
-            }
-        }
+        let Value::Array(items) = &node.value else {
+            self.wrong_type(key, node, "a list");
+            return None;
+        };
+        Some(items)
     }
 
     /// A list of strings; items that are not are reported and left out.
@@ -346,4 +345,26 @@ pub(super) fn suggestion<'a>(written: &str, known: &[&'a str]) -> Option<&'a str
         .filter(|(distance, name)| *distance <= (name.chars().count() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suggestion_is_close_or_absent() {
+        let known = ["limit", "limit_order", "path", "target"];
+        let table = [
+            ("limti", Some("limit")),
+            ("Limit", Some("limit")),
+            ("limitorder", Some("limit_order")),
+            ("traget", Some("target")),
+            ("pth", Some("path")),
+            ("prompt", None),
+            ("", None),
+        ];
+        for (written, expected) in table {
+            assert_eq!(suggestion(written, &known), expected, "{written}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `[[gates]]`: rules that turn a comparison into a verdict.
 
-use super::diagnostic::Spanned;
+use super::diagnostic::{Diagnostic, Spanned};
 use super::fields::{Fields, Keyword};
 use super::tree::Value;
 use super::value::{Confidence, Finite, NonNegative};
@@ -27,7 +27,7 @@ pub struct GateSpec {
     /// What is held against `min` or `max`.
     pub estimate: Estimate,
     /// Variants of the baseline that were removed on purpose.
-    pub retired: Vec<String>,
+    pub retired: Vec<Spanned<String>>,
 }
 
 /// Which variants or models a gate covers.
@@ -70,7 +70,7 @@ pub enum Rule {
 pub enum Against {
     /// The same variant in the baseline.
     Baseline,
-    /// `variant:NAME`, of the same run.
+    /// `variant:NAME`, of the same run. A gate that covers all variants leaves this one out.
     Variant(String),
 }
 
@@ -132,6 +132,16 @@ pub(super) fn read(fields: Fields<'_>) -> Option<GateSpec> {
             "delete the line",
         );
     }
+    let is_point = estimate
+        .as_ref()
+        .is_some_and(|it| it.value == Estimate::Point);
+    if is_point && !is_comparison && fields.has("confidence") {
+        fields.problems.push(
+            Diagnostic::warning("`confidence` does nothing with `use = \"point\"`")
+                .at(fields.key_place("confidence"), "")
+                .help("delete the line, or judge the bound with `use = \"bound\"`"),
+        );
+    }
     let against_baseline = matches!(
         &rule,
         Some(Rule::Compare { against, .. }) if against.value == Against::Baseline
@@ -154,7 +164,7 @@ pub(super) fn read(fields: Fields<'_>) -> Option<GateSpec> {
         on_inconclusive: on_inconclusive.map_or(OnInconclusive::default(), |it| it.value),
         max_failed: max_failed.map_or(0, |it| it.value),
         estimate: estimate.map_or(Estimate::default(), |it| it.value),
-        retired: retired.into_iter().map(|it| it.value).collect(),
+        retired,
     })
 }
 
@@ -205,6 +215,13 @@ fn rule(fields: Fields<'_>) -> Option<Rule> {
     if !fields.has("compare") && fields.has("max_drop") && !there.is_empty() {
         let help = "a floor or ceiling has no tolerance: move the number itself";
         fields.error("max_drop", "`max_drop` goes with `compare` only", help);
+    }
+    if there.is_empty()
+        && ["compare", "min", "max"]
+            .iter()
+            .any(|key| fields.seems_to_have(key))
+    {
+        return None;
     }
     match there[..] {
         ["min"] => fields
@@ -263,4 +280,137 @@ fn comparison(fields: Fields<'_>) -> Option<Rule> {
         against: Spanned::new(against, written.place),
         max_drop: max_drop?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::testing::{message, spec};
+
+    fn text(rest: &str) -> String {
+        format!("[variants.few]\ntemplate = 'T'\n[[gates]]\nmetric = 'loglikelihood'\n{rest}\n")
+    }
+
+    #[test]
+    fn a_gate_has_the_defaults_of_the_format() {
+        let gates = spec(&text("compare = 'baseline'\nmax_drop = 0.05")).gates;
+        let [gate] = &gates[..] else {
+            panic!("one gate")
+        };
+        assert_eq!((&gate.variant, &gate.model), (&Cover::All, &Cover::All));
+        assert_eq!(gate.confidence.get(), 0.95);
+        assert_eq!(gate.on_inconclusive, OnInconclusive::Fail);
+        assert_eq!((gate.max_failed, gate.estimate), (0, Estimate::Bound));
+        let Rule::Compare { against, max_drop } = &gate.rule else {
+            panic!("a comparison")
+        };
+        assert_eq!(
+            (&against.value, max_drop.value.get()),
+            (&Against::Baseline, 0.05)
+        );
+        assert_eq!(gate.header.place.to_string(), "x.toml:10:1");
+    }
+
+    #[test]
+    fn a_gate_parses_or_says_why_not() {
+        let table = [
+            ("min = -3", ""),
+            (
+                "max = 3.5\nuse = 'point'",
+                "`max = 3.5` is out of reach: `loglikelihood` is at most 0",
+            ),
+            ("max = -3.5\nuse = 'point'", ""),
+            ("compare = 'baseline'\nmax_drop = 0", ""),
+            (
+                "compare = 'baseline'\nmax_drop = -1",
+                "`max_drop`: expected a finite number, 0 or more, got -1",
+            ),
+            (
+                "compare = 'baseline'\nmax_drop = nan",
+                "`max_drop`: expected a finite number, 0 or more, got NaN",
+            ),
+            (
+                "compare = 'baseline'\nmax_drop = '1'",
+                "expected a number for `max_drop`, got the string \"1\"",
+            ),
+            ("compare = 'baseline'", "`[[gates]]` has no `max_drop`"),
+            (
+                "compare = 'main'\nmax_drop = 1",
+                "`main` is nothing to compare with",
+            ),
+            (
+                "comapre = 'baseline'\nmax_drop = 1",
+                "unknown key `comapre` in `[[gates]]`",
+            ),
+            (
+                "max_drop = 1",
+                "the gate has `max_drop`, but nothing to `compare` with",
+            ),
+            (
+                "min = -3\nmax_drop = 1",
+                "`max_drop` goes with `compare` only",
+            ),
+            ("min = -3\nmax = -1", "the gate has both `min` and `max`"),
+            ("min = inf", "`min`: expected a finite number, got inf"),
+            ("", "the gate has no rule"),
+            (
+                "compare = 'baseline'\nmax_drop = 1\nuse = 'point'",
+                "`use = \"point\"` goes with `min` or `max`, not with `compare`",
+            ),
+            ("compare = 'baseline'\nmax_drop = 1\nuse = 'bound'", ""),
+            ("min = -3\nuse = 'mean'", "`mean` is not a value of `use`"),
+            (
+                "min = -3\nretired = ['old']",
+                "`retired` goes with `compare = \"baseline\"` only",
+            ),
+            (
+                "min = -3\nconfidence = 0.5",
+                "`confidence`: expected a number above 0.5 and below 1, got 0.5",
+            ),
+            (
+                "min = -3\nconfidence = 1",
+                "`confidence`: expected a number above 0.5 and below 1, got 1",
+            ),
+            ("min = -3\nconfidence = 0.99", ""),
+            (
+                "min = -3\nmax_failed = -1",
+                "expected a whole number from 0 up for `max_failed`, got -1",
+            ),
+            (
+                "min = -3\non_inconclusive = 'error'",
+                "`error` is not a value of `on_inconclusive`",
+            ),
+            (
+                "min = -3\nvariant = []",
+                "`variant` is an empty list, so the gate covers nothing",
+            ),
+            (
+                "min = -3\nvariant = ['few', 'few']",
+                "`few` is listed twice",
+            ),
+            (
+                "min = -3\nvariant = ['*', 'few']",
+                "`variant` lists \"*\" next to names",
+            ),
+            ("min = -3\nvariant = ['*']", ""),
+            (
+                "min = -3\nmodel = 1",
+                "expected a string or a list of strings for `model`, got 1",
+            ),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(message(&text(rest)), expected, "{rest}");
+        }
+        assert_eq!(
+            message("[[gates]]\nmin = 1\n"),
+            "`[[gates]]` has no `metric`"
+        );
+    }
+
+    #[test]
+    fn a_cover_names_or_takes_all() {
+        let gate = &spec(&text("min = -3\nvariant = 'few'")).gates[0];
+        assert!(gate.variant.covers("few") && !gate.variant.covers("bare"));
+        assert!(gate.model.covers("anything"));
+    }
 }

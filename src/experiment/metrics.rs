@@ -405,3 +405,166 @@ pub(super) fn check_names(metrics: &[MetricSpec], problems: &Problems) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::testing::{message, message_with, spec};
+
+    fn text(metrics: &str) -> String {
+        format!("[generation]\nmax_tokens = 1\n{metrics}")
+    }
+
+    fn metric(rest: &str) -> MetricSpec {
+        spec(&text(&format!("[[metrics]]\n{rest}\n"))).metrics[0].clone()
+    }
+
+    #[test]
+    fn a_list_asks_for_several_metrics() {
+        let metrics = spec(&text(
+            "[[metrics]]\nuse = ['exact_match', 'bleu']\nnormalize = ['lower']\n",
+        ))
+        .metrics;
+        let names: Vec<&str> = metrics.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["exact_match", "bleu"]);
+        assert!(
+            metrics
+                .iter()
+                .all(|it| it.normalizers() == [Normalizer::Lower])
+        );
+        assert_eq!(
+            metrics[1].options,
+            MetricOptions::Bleu {
+                tokenize: BleuTokenizer::V13a
+            }
+        );
+    }
+
+    /// sacrebleu's numbers are sacrebleu's only if nothing is done to the text first.
+    #[test]
+    fn only_metrics_of_our_own_trim_by_default() {
+        assert_eq!(
+            metric("use = 'exact_match'").normalizers(),
+            [Normalizer::Trim]
+        );
+        assert_eq!(metric("use = 'chrf++'").normalizers(), []);
+        assert_eq!(
+            metric("use = 'exact_match'\nnormalize = []").normalizers(),
+            []
+        );
+        let all = metric("use = 'f1'\nnormalize = ['nfc', 'squad']").normalize;
+        assert_eq!(all, Some(vec![Normalizer::Nfc, Normalizer::Squad]));
+    }
+
+    #[test]
+    fn options_reach_the_metric() {
+        assert_eq!(
+            metric("use = 'max_length'\nvalue = 9").options,
+            MetricOptions::MaxLength { value: 9 }
+        );
+        assert_eq!(metric("use = 'f1'").options, MetricOptions::None);
+        assert_eq!(
+            metric("use = 'f1'").requires(),
+            Requires::GenerationAndTarget
+        );
+        let contains = metric("use = 'contains'\nnone = ['x']\nignore_case = true");
+        assert_eq!(contains.requires(), Requires::Generation);
+        let MetricOptions::Contains {
+            value,
+            none,
+            ignore_case,
+            ..
+        } = contains.options
+        else {
+            panic!("options of contains");
+        };
+        assert_eq!((value, none.len(), ignore_case), (None, 1, true));
+        let extract = metric("use = 'f1'\nname = 'answer'\nextract = 'A: (.*)'");
+        assert_eq!(
+            (
+                extract.name.as_str(),
+                extract.extract.unwrap().value.as_str()
+            ),
+            ("answer", "A: (.*)")
+        );
+    }
+
+    #[test]
+    fn a_metric_parses_or_says_why_not() {
+        let table = [
+            ("", "`[[metrics]]` has no `use`"),
+            ("use = 'blue'", "there is no metric `blue`"),
+            ("use = []", "`use` names no metric"),
+            ("use = ['f1', 'bluer']", "there is no metric `bluer`"),
+            (
+                "use = 'f1'\npattern = 'x'",
+                "`pattern` is not an option of `f1`",
+            ),
+            ("use = ['f1', 'bleu']\ntokenize = 'zh'", ""),
+            (
+                "use = 'bleu'\ntokenize = 'mecab'",
+                "`mecab` is not a value of `tokenize`",
+            ),
+            (
+                "use = 'loglikelihood'\nnormalize = ['trim']",
+                "`normalize` is not an option of `loglikelihood`",
+            ),
+            ("use = 'loglikelihood'", ""),
+            ("use = 'regex'", "`[[metrics]]` has no `pattern`"),
+            (
+                "use = 'regex'\npattern = '('",
+                "`pattern` is not a regular expression: unclosed group",
+            ),
+            (
+                "use = 'regex'\npattern = '(?=a)'",
+                "`pattern` is not a regular expression: look-around, including look-ahead and look-behind, is not supported",
+            ),
+            ("use = 'f1'\nextract = 'a'", "`extract` has no group"),
+            ("use = 'max_length'", "`[[metrics]]` has no `value`"),
+            (
+                "use = 'max_length'\nvalue = -1",
+                "expected a whole number from 0 up for `value`, got -1",
+            ),
+            (
+                "use = 'contains'\nvalue = 1",
+                "expected a string for `value`, got 1",
+            ),
+            (
+                "use = 'f1'\nnormalize = ['upper']",
+                "`upper` is not a value of `normalize`",
+            ),
+            (
+                "use = ['f1', 'bleu']\nname = 'x'",
+                "one `name` for several metrics",
+            ),
+            (
+                "use = 'f1'\nname = 'a b'",
+                "`name`: `a b` is not a plain name",
+            ),
+            (
+                "use = 'f1'\nname = 'prompt'",
+                "`prompt` is a column of the tables already",
+            ),
+            (
+                "use = 'f1'\nname = 'acc'",
+                "`f1` is called `acc`, which is the name of another metric",
+            ),
+            (
+                "use = 'f1'\n[[metrics]]\nuse = 'f1'",
+                "two metrics are called `f1`",
+            ),
+            ("use = 'f1'\n[[metrics]]\nuse = 'f1'\nname = 'g1'", ""),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(
+                message(&text(&format!("[[metrics]]\n{rest}\n"))),
+                expected,
+                "{rest}"
+            );
+        }
+        assert_eq!(
+            message_with("", &[("metrics", "1")]),
+            "expected tables `[[metrics]]`, got a whole number"
+        );
+    }
+}

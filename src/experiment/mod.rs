@@ -193,9 +193,8 @@ fn read(path: &Path) -> Result<String, Diagnostics> {
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..valid]
-            .iter()
-            .filter(|byte| **byte == b'\n')
+        let line = error.as_bytes()[..valid]
+            .split(|byte| *byte == b'\n')
             .count();
         refuse(
             format!("`{name}` is not UTF-8 at line {line}"),
@@ -451,6 +450,27 @@ mod tests {
             load(&path, &Overlay::default()).unwrap().0.folder,
             folder.path()
         );
+    }
+
+    proptest::proptest! {
+        /// Whatever stands in the file: it is read or explained, never a crash.
+        #[test]
+        fn a_damaged_file_is_read_or_explained(
+            cuts in proptest::collection::vec((0_usize..FULL.len(), 0_usize..12, "\\PC{0,3}|[\"'\\[\\]{}=.\n\\\\]"), 1..4),
+            flag in "[a-z.\"0-9]{0,20}",
+        ) {
+            let mut text = FULL.to_owned();
+            for (at, length, new) in cuts {
+                let start = text.floor_char_boundary(at);
+                let end = text.ceil_char_boundary(start + length).min(text.len());
+                text.replace_range(start..end, &new);
+            }
+            let set = if flag.is_empty() { Vec::new() } else { vec![(flag, "1".to_owned())] };
+            if let Err(problems) = full(&text, &Overlay { profile: None, set }) {
+                proptest::prop_assert!(problems.has_errors());
+                proptest::prop_assert!(!render(&problems, 80, Color::Never).is_empty());
+            }
+        }
     }
 
     /// Hostile nesting is an error, not a crash.

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::diagnostic::Spanned;
+use super::diagnostic::{Diagnostic, Spanned};
 use super::fields::{Explain, Fields, Keyword};
 use super::value::NonNegative;
 
@@ -174,6 +174,7 @@ pub(super) fn read(fields: Fields<'_>) -> Option<ModelSpec> {
             foreign(&LOCAL_KEYS[1..], "a model with `api`");
             read_remote(fields).map(ModelSpec::Remote)
         }
+        (false, false) if fields.seems_to_have("source") || fields.seems_to_have("api") => None,
         (false, false) => {
             let message = format!("`{}` has neither `source` nor `api`", fields.name());
             let help = "add `source = \"builtin:smollm2-135m-instruct\"`, a path, or \"hf:OWNER/REPO@REVISION\"";
@@ -215,6 +216,16 @@ fn read_remote(fields: Fields<'_>) -> Option<RemoteModel> {
     let max_concurrency = fields.count::<u32>("max_concurrency", 1);
     let retries = fields.count::<u32>("retries", 0);
     let timeout_s = fields.count::<u32>("timeout_s", 1);
+    if let (Some(url), Some(key)) = (&base_url, &key)
+        && is_in_the_clear(&url.value)
+    {
+        fields.problems.push(
+            Diagnostic::warning("the key would be sent to another machine without encryption")
+                .at(&url.place, "")
+                .at(&key.place, "this key")
+                .help("use https://"),
+        );
+    }
     let price = fields.node("price").and_then(|node| {
         let name = format!("{}.price", fields.name());
         let prices = Fields::of(node, &name, fields.problems)?;
@@ -263,6 +274,19 @@ fn base_url(fields: Fields<'_>) -> Option<Spanned<String>> {
     };
     fields.problems.error(&url.place, problem, help);
     None
+}
+
+/// Whether what is sent to the address can be read on the way.
+fn is_in_the_clear(url: &str) -> bool {
+    let local = ["localhost", "127.0.0.1", "[::1]"];
+    url.strip_prefix("http://").is_some_and(|rest| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or("");
+        let is = |name: &&str| {
+            host.strip_prefix(*name)
+                .is_some_and(|port| port.is_empty() || port.starts_with(':'))
+        };
+        !local.iter().any(is)
+    })
 }
 
 fn key_name(fields: Fields<'_>) -> Option<Spanned<String>> {
@@ -365,6 +389,7 @@ fn hub(text: &str) -> Option<ModelSource> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::testing::{message, spec};
 
     #[test]
     fn a_source_string_says_where_a_model_is() {
@@ -405,6 +430,128 @@ mod tests {
         ];
         for text in bad {
             assert!(text.parse::<ModelSource>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_model_parses_or_says_why_not() {
+        let api = "api = 'openai'\nmodel = 'm'\n";
+        let url = "base_url = 'https://example.com/v1'\n";
+        let table = [
+            ("source = 'x.gguf'".to_owned(), ""),
+            (
+                "source = 'x.gguf'\ndevice = 'gpu'".to_owned(),
+                "`gpu` is not a value of `device`",
+            ),
+            (
+                "source = 'x.gguf'\nsha256 = 'ABC'".to_owned(),
+                "`sha256` is not 64 small hex digits",
+            ),
+            (
+                "source = 'x.gguf'\nkey = 'K'".to_owned(),
+                "`key` has no meaning for a model with `source`",
+            ),
+            (
+                "source = 'x.gguf'\napi = 'openai'".to_owned(),
+                "`[models.m]` has both `source` and `api`",
+            ),
+            (
+                "sorce = 'x.gguf'".to_owned(),
+                "unknown key `sorce` in `[models.m]`",
+            ),
+            (
+                "device = 'cpu'".to_owned(),
+                "`[models.m]` has neither `source` nor `api`",
+            ),
+            (format!("{api}{url}"), ""),
+            (format!("{api}{url}key = 'MY_KEY_2'"), ""),
+            (
+                format!("{api}{url}key = '$HOME'"),
+                "`key` is not a name of capital letters, digits and `_`",
+            ),
+            (
+                format!("{api}{url}weights = 'f32'"),
+                "`weights` has no meaning for a model with `api`",
+            ),
+            (
+                format!("{api}base_url = 'example.com'"),
+                "`base_url` is not an address",
+            ),
+            (
+                format!("{api}base_url = 'https://a:b@example.com'"),
+                "`base_url` has a user name or password in it",
+            ),
+            (
+                format!("{api}{url}max_concurrency = 0"),
+                "expected a whole number from 1 up for `max_concurrency`, got 0",
+            ),
+            (
+                format!("{api}{url}price = {{ input = 1 }}"),
+                "`[models.m].price` has no `output`",
+            ),
+            (
+                format!("{api}{url}price = 1"),
+                "expected a table for `[models.m].price`, got a whole number",
+            ),
+            (
+                "api = 'opnai'\nmodel = 'm'\nbase_url = 'http://x'".to_owned(),
+                "`opnai` is not a value of `api`",
+            ),
+            (
+                "api = 'openai'".to_owned(),
+                "`[models.m]` has no `base_url`\n`[models.m]` has no `model`",
+            ),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(
+                message(&format!("[models.m]\n{rest}\n")),
+                expected,
+                "{rest}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_has_the_defaults_of_the_format() {
+        let text = "[models.m]\napi = 'openai'\nmodel = 'x'\nbase_url = 'http://localhost'\n\
+            price = { input = 0.15, output = 1 }\n[models.n]\nsource = 'x.gguf'\n";
+        let models = spec(text).models;
+        let [ModelSpec::Remote(server), ModelSpec::Local(local)] = [&models["m"], &models["n"]]
+        else {
+            panic!("a server and a file");
+        };
+        let limits = (
+            server.max_concurrency.get(),
+            server.retries,
+            server.timeout_s.get(),
+        );
+        assert_eq!(limits, (8, 5, 120));
+        assert_eq!(
+            server.price.map(|it| (it.input.get(), it.output.get())),
+            Some((0.15, 1.0))
+        );
+        assert_eq!((local.device, local.weights), (Device::Auto, Weights::Auto));
+    }
+
+    /// Neither a key nor a password is repeated where a log keeps it.
+    #[test]
+    fn no_message_repeats_a_secret() {
+        let text = "[models.m]\napi = 'openai'\nmodel = 'm'\nbase_url = 'https://me:hunter2@x'\nkey = 'sk-hunter2'\n";
+        assert!(!message(text).contains("hunter2"), "{}", message(text));
+    }
+
+    #[test]
+    fn a_key_over_plain_http_is_warned_about() {
+        let table = [
+            ("http://example.com", true),
+            ("http://localhost.example.com", true),
+            ("https://example.com", false),
+            ("http://localhost:8080/v1", false),
+            ("http://127.0.0.1", false),
+            ("http://[::1]:80", false),
+        ];
+        for (url, expected) in table {
+            assert_eq!(is_in_the_clear(url), expected, "{url}");
         }
     }
 }

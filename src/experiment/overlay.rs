@@ -329,3 +329,137 @@ fn merge(old: &mut Entry, new: Entry) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::experiment::testing::message_with;
+    use crate::experiment::{Overlay, Prompt, TemplateSource, parse};
+    use std::path::Path;
+
+    const TEXT: &str = "[experiment]\nname = 'x'\n[models.'smol.1']\nsource = 'builtin:smol'\n\
+        [dataset]\npath = 'd.csv'\ntarget = 't'\n[variants.bare]\ntemplate = 'T'\n\
+        [[gates]]\nmetric = 'loglikelihood'\nmin = -3\n\
+        [profiles.ci]\n\"dataset.limit\" = 100\nscoring.overflow = 'drop-shots'\n\"gates.0.min\" = -4\n\
+        [profiles.new.variants.added]\ntemplate = 'A'\n";
+
+    fn resolved(profile: Option<&str>, set: &[(&str, &str)]) -> toml::Table {
+        let set = set
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let overlay = Overlay {
+            profile: profile.map(str::to_owned),
+            set,
+        };
+        parse(Path::new("x.toml"), TEXT.to_owned(), &overlay)
+            .unwrap()
+            .0
+            .resolved
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_profile_is_laid_over_the_file_and_flags_over_both() {
+        let plain = resolved(None, &[]);
+        assert!(!plain.contains_key("profiles") && !plain.contains_key("scoring"));
+        let ci = resolved(Some("ci"), &[("dataset.limit", "5")]);
+        assert_eq!(ci["dataset"]["limit"].as_integer(), Some(5));
+        assert_eq!(ci["dataset"]["target"].as_str(), Some("t"), "kept");
+        assert_eq!(ci["scoring"]["overflow"].as_str(), Some("drop-shots"));
+        assert_eq!(ci["gates"][0]["min"].as_integer(), Some(-4));
+        let new = resolved(Some("new"), &[]);
+        assert_eq!(
+            new["variants"].as_table().unwrap().len(),
+            2,
+            "a whole table adds a variant"
+        );
+    }
+
+    /// What is not a TOML value is a bare word.
+    #[test]
+    fn a_flag_takes_a_toml_value_or_a_word() {
+        let set = [
+            ("models.\"smol.1\".device", "cpu"),
+            ("experiment.seed", "7"),
+            ("dataset.filter", "a == 'b' and c"),
+            ("dataset.id", "\"quoted\""),
+            ("dataset.choices", "['a', 'b']"),
+            ("experiment.control", "bare"),
+            ("scoring.delimiter", ""),
+        ];
+        let table = resolved(None, &set);
+        assert_eq!(table["models"]["smol.1"]["device"].as_str(), Some("cpu"));
+        assert_eq!(table["experiment"]["seed"].as_integer(), Some(7));
+        assert_eq!(table["dataset"]["filter"].as_str(), Some("a == 'b' and c"));
+        assert_eq!(table["dataset"]["id"].as_str(), Some("quoted"));
+        assert_eq!(table["dataset"]["choices"].as_array().unwrap().len(), 2);
+        assert_eq!(table["scoring"]["delimiter"].as_str(), Some(""));
+    }
+
+    #[test]
+    fn a_flag_that_fits_nothing_is_refused() {
+        let table = [
+            (("dataset.limti", "5"), "unknown key `limti` in `[dataset]`"),
+            (("datset.limit", "5"), "unknown table or key `datset`"),
+            (
+                ("dataset.limit", "many"),
+                "expected a whole number for `limit`, got the string \"many\"",
+            ),
+            (
+                ("dataset.limit.x", "5"),
+                "`dataset.limit` is a whole number, so `x` cannot be set in it",
+            ),
+            (("variants.few.shots", "5"), "there is no variant `few`"),
+            (("models.big.device", "cpu"), "there is no model `big`"),
+            (
+                ("variants", "5"),
+                "expected tables `[variants.NAME]`, got a whole number",
+            ),
+            (
+                ("profiles.ci", "5"),
+                "a profile cannot be changed from a profile or a flag",
+            ),
+            (("", "5"), "`` is not a dotted key"),
+            (("a b", "5"), "`a b` is not a dotted key"),
+            (("dataset.", "5"), "`dataset.` is not a dotted key"),
+            (
+                ("dataset.limit = 1\nx", "5"),
+                "`dataset.limit = 1\nx` is not a dotted key",
+            ),
+            (
+                ("gates.1.min", "5"),
+                "`gates` is a list of 1, and `1` is not one of its items",
+            ),
+        ];
+        let tables = "[dataset]\npath = 'd.csv'\ntarget = 't'\nlimit = 9\n[[gates]]\nmetric = 'loglikelihood'\nmin = -3\n";
+        for (set, expected) in table {
+            assert_eq!(message_with(tables, &[set]), expected, "{set:?}");
+        }
+    }
+
+    /// A mark in a template from a flag sits in the flag.
+    #[test]
+    fn a_value_from_a_flag_points_at_the_flag() {
+        let set = vec![(
+            "variants.bare.template".to_owned(),
+            "\"a\\n{{ b }}\"".to_owned(),
+        )];
+        let overlay = Overlay { profile: None, set };
+        let spec = parse(Path::new("x.toml"), TEXT.to_owned(), &overlay)
+            .unwrap()
+            .0
+            .spec;
+        let Prompt::Raw {
+            template: TemplateSource::Inline(template),
+            ..
+        } = &spec.variants["bare"].prompt
+        else {
+            panic!("a plain prompt");
+        };
+        assert_eq!(template.text, "a\n{{ b }}");
+        let place = template.place_of(2..9);
+        assert_eq!(place.source.name, "--set");
+        assert_eq!(&place.source.text[place.span], "{{ b }}");
+    }
+}

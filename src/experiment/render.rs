@@ -109,7 +109,7 @@ fn snippet<'a>(
         .expect("labels are clipped to their text");
     // The first line is the headline of a diagnostic that has no message.
     let lines = text.lines().skip(1).filter(|line| !line.is_empty());
-    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+    lines.flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 /// A label in miette's form, clipped to its text.

@@ -136,14 +136,14 @@ struct Experiment {
     name: String,
     /// Seeds every draw. Default 0.
     seed: Option<u64>,
-    /// The metric that ranks the variants. Default: acc with choices, else the first of [[metrics]], else loglikelihood_per_byte.
+    /// The metric that ranks the variants. Default: `acc` with choices, else the first of `[[metrics]]`, else `loglikelihood_per_byte`.
     primary: Option<String>,
     /// The variant against which differences are shown. Without one, the best.
     control: Option<String>,
     /// What counts as unchanged for the primary metric, in its unit.
     #[schemars(range(min = 0.0))]
     margin: Option<f64>,
-    /// What strftime_now returns in chat templates: YYYY-MM-DD.
+    /// What `strftime_now` returns in chat templates: `YYYY-MM-DD`.
     #[schemars(regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
     date: Option<String>,
 }
@@ -151,8 +151,12 @@ struct Experiment {
 /// A model on this machine (`source`) or behind a server (`api`).
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the keys of the file are what they are"
+)]
 struct Model {
-    /// "builtin:NAME", a path to a .gguf file or a checkpoint folder, or "hf:OWNER/REPO@REVISION[/FILE]".
+    /// `builtin:NAME`, a path to a .gguf file or a checkpoint folder, or `hf:OWNER/REPO@REVISION[/FILE]`.
     source: Option<String>,
     /// The digest that the weights must have.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
@@ -163,11 +167,11 @@ struct Model {
     weights: Option<Word<Weights>>,
     /// The protocol of a server. Read now, served by a later version.
     api: Option<Word<Api>>,
-    /// The server, such as "http://127.0.0.1:8080".
+    /// The server, such as `http://127.0.0.1:8080`.
     base_url: Option<String>,
     /// The model's name at the server.
     model: Option<String>,
-    /// NAME of the variable HARNESS_KEY_NAME that holds the key; never the key itself.
+    /// `NAME` of the variable `HARNESS_KEY_NAME` that holds the key; never the key itself.
     #[schemars(regex(pattern = "^[A-Z][A-Z0-9_]{0,63}$"))]
     key: Option<String>,
     /// Requests under way at once. Default 8.
@@ -241,7 +245,7 @@ struct Variant {
     example: Option<String>,
     /// How many solved examples stand in the prompt. Default 0.
     shots: Option<u64>,
-    /// What stands between prompt and target, literally. Overrides that of [scoring].
+    /// What stands between prompt and target, literally. Overrides that of `[scoring]`.
     delimiter: Option<String>,
     /// The system message, for the model's own chat template.
     system: Option<String>,
@@ -315,23 +319,23 @@ struct MetricTable {
     name: Option<String>,
     /// A pattern whose first group is judged instead of the whole generation, such as 'Answer: (\w+)'.
     extract: Option<String>,
-    /// Steps before comparing. Default ["trim"]; none for bleu, chrf and ter.
+    /// Steps before comparing. Default `["trim"]`; none for `bleu`, `chrf` and `ter`.
     normalize: Option<OneOrMore<Word<Normalizer>>>,
-    /// contains: the text that must be in the generation. max_length: the most characters.
+    /// `contains`: the text that must be in the generation. `max_length`: the most characters.
     value: Option<TextOrLength>,
-    /// contains: each of these must be in it.
+    /// `contains`: each of these must be in it.
     all: Option<Vec<String>>,
-    /// contains: one of these must be in it.
+    /// `contains`: one of these must be in it.
     any: Option<Vec<String>>,
-    /// contains: none of these may be in it.
+    /// `contains`: none of these may be in it.
     none: Option<Vec<String>>,
-    /// contains: compare without regard to case.
+    /// `contains`: compare without regard to case.
     ignore_case: Option<bool>,
-    /// regex: the pattern.
+    /// `regex`: the pattern.
     pattern: Option<String>,
-    /// bleu: sacrebleu's tokenizer. Default 13a.
+    /// `bleu`: sacrebleu's tokenizer. Default 13a.
     tokenize: Option<Word<BleuTokenizer>>,
-    /// acc_pmi: what stands before a choice instead of the prompt. Default: nothing.
+    /// `acc_pmi`: what stands before a choice instead of the prompt. Default: nothing.
     premise: Option<String>,
 }
 

@@ -159,3 +159,102 @@ fn stop(fields: Fields<'_>) -> Vec<String> {
     }
     written.into_iter().map(|it| it.value).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::testing::{message, spec};
+
+    #[test]
+    fn generation_is_greedy_by_default() {
+        let generation = spec("[generation]\nmax_tokens = 64\nstop = '\\n'\n")
+            .generation
+            .unwrap();
+        assert!(generation.is_greedy());
+        assert_eq!(
+            (generation.max_tokens.get(), generation.repeats.get()),
+            (64, 1)
+        );
+        assert_eq!(
+            generation.stop,
+            ["\\n"],
+            "a literal string keeps its backslash"
+        );
+        assert_eq!(spec("").generation, None);
+    }
+
+    /// A delimiter that is set, even to nothing, is not the default.
+    #[test]
+    fn an_empty_delimiter_is_not_an_absent_one() {
+        assert_eq!(
+            spec("").scoring,
+            ScoringSpec {
+                delimiter: None,
+                overflow: Overflow::Error
+            }
+        );
+        let set = spec("[scoring]\ndelimiter = ''\noverflow = 'truncate-left'\n").scoring;
+        assert_eq!(
+            set,
+            ScoringSpec {
+                delimiter: Some(String::new()),
+                overflow: Overflow::TruncateLeft
+            }
+        );
+    }
+
+    #[test]
+    fn generation_parses_or_says_why_not() {
+        let warm = "temperature = 0.7";
+        let table = [
+            ("", "`[generation]` has no `max_tokens`".to_owned()),
+            (
+                "max_tokens = 0",
+                "expected a whole number from 1 up for `max_tokens`, got 0".to_owned(),
+            ),
+            (
+                "max_tokens = 5000000000",
+                "expected a whole number from 1 up for `max_tokens`, got 5000000000".to_owned(),
+            ),
+            (
+                "max_tokens = 1\ntemperature = -1",
+                "`temperature`: expected a finite number, 0 or more, got -1".to_owned(),
+            ),
+            (
+                "max_tokens = 1\ntop_k = 5",
+                "`top_k` does nothing at temperature 0, which is greedy".to_owned(),
+            ),
+            (
+                "max_tokens = 1\nrepeats = 2",
+                "greedy decoding gives the same text every time, so `repeats` above 1 is refused"
+                    .to_owned(),
+            ),
+            ("max_tokens = 1\nrepeats = 1", String::new()),
+            ("max_tokens = 1\nrepetition_penalty = 1.1", String::new()),
+            (
+                "max_tokens = 1\nrepetition_penalty = 0",
+                "`repetition_penalty` divides, so it must be above 0".to_owned(),
+            ),
+            (
+                "max_tokens = 1\nstop = ['']",
+                "a `stop` string is empty, which would end every generation at once".to_owned(),
+            ),
+            (
+                "max_tokens = 1\nWARM\nrepeats = 3\ntop_k = 5\ntop_p = 1\nmin_p = 0",
+                String::new(),
+            ),
+            (
+                "max_tokens = 1\nWARM\ntop_p = 0",
+                "`top_p` is 0, which leaves no token to draw".to_owned(),
+            ),
+            (
+                "max_tokens = 1\nWARM\nmin_p = 2",
+                "`min_p`: expected a number from 0 to 1, got 2".to_owned(),
+            ),
+        ];
+        for (rest, expected) in table {
+            let text = format!("[generation]\n{}\n", rest.replace("WARM", warm));
+            assert_eq!(message(&text), expected, "{rest}");
+        }
+    }
+}

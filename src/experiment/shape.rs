@@ -1,6 +1,6 @@
 //! Every key that an experiment file may hold, and the walk that finds the others.
 //!
-//! This list and the JSON Schema are held in step by a test in [`super::schema`]; that every
+//! This list and the JSON Schema are held in step by a test in [`super::schema()`]; that every
 //! key here is also read is held by one in [`super`].
 
 use super::diagnostic::Diagnostic;

@@ -236,14 +236,10 @@ fn named_tables<'a>(
 }
 
 fn read_variants(root: &Table, file: &Place, problems: &Problems) -> IndexMap<String, VariantSpec> {
-    let has = |table: &str, key: &str| {
-        root.get(table)
-            .and_then(|it| it.node.as_table())
-            .is_some_and(|it| it.contains_key(key))
-    };
+    let dataset = root.get("dataset").and_then(|it| it.node.as_table());
     let around = Surroundings {
-        has_fewshot: root.contains_key("fewshot"),
-        has_target: has("dataset", "target"),
+        has_fewshot: has_or_misspells(root, "fewshot"),
+        has_target: dataset.is_some_and(|it| has_or_misspells(it, "target")),
     };
     let named = named_tables(root, "variants", file, problems);
     let tables: Vec<_> = named

@@ -16,7 +16,7 @@ fn read(tables: &str, set: &[(&str, &str)]) -> Result<ExperimentSpec, Diagnostic
     for (head, rest) in defaults {
         if !tables.contains(head) {
             let newline = if head.ends_with(']') { "\n" } else { "" };
-            text.push_str(&format!("{head}{newline}{rest}\n"));
+            text.extend([head, newline, rest, "\n"]);
         }
     }
     text.push_str(tables);

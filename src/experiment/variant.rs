@@ -158,15 +158,15 @@ fn read_one(name: &Spanned<String>, fields: Fields<'_>) -> Written {
     }
 }
 
+/// The ways to give a prompt, of which a variant uses one.
+const BODIES: [&str; 4] = ["template", "file", "user", "messages"];
+
 /// The one of `template`, `file`, `user`, `messages` that is there, and whether something is
 /// wrong with it.
 fn read_body(fields: Fields<'_>) -> (Option<Body>, bool) {
-    let there: Vec<&str> = ["template", "file", "user", "messages"]
-        .into_iter()
-        .filter(|key| fields.has(key))
-        .collect();
+    let there: Vec<&str> = BODIES.into_iter().filter(|key| fields.has(key)).collect();
     let body = match there[..] {
-        [] => return (None, false),
+        [] => return (None, BODIES.iter().any(|key| fields.seems_to_have(key))),
         ["template"] => fields
             .template("template")
             .map(|it| Body::Raw(TemplateSource::Inline(it))),
@@ -399,5 +399,125 @@ fn check_chat(
             message,
             "add `target = \"{{ field }}\"` under [dataset]",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::testing::{message, spec};
+
+    #[test]
+    fn system_and_user_are_short_for_messages() {
+        let prompt = |rest: &str| {
+            spec(&format!("[variants.a]\n{rest}\n")).variants["a"]
+                .prompt
+                .clone()
+        };
+        let short = prompt("system = 'S'\nuser = 'U'");
+        let long = prompt(
+            "messages = [{ role = 'system', content = 'S' }, { role = 'user', content = 'U' }]",
+        );
+        assert_eq!(short, long);
+        let Prompt::Chat { messages } = short else {
+            panic!("a chat")
+        };
+        assert_eq!(
+            messages.iter().map(|it| it.role).collect::<Vec<_>>(),
+            [Role::System, Role::User]
+        );
+    }
+
+    #[test]
+    fn a_variant_parses_or_says_why_not() {
+        let table = [
+            ("", "`[variants.a]` has no prompt"),
+            ("tempalte = 'T'", "unknown key `tempalte` in `[variants.a]`"),
+            ("template = ''", ""),
+            (
+                "template = 'T'\nfile = 'x.jinja'",
+                "`[variants.a]` has both `template` and `file`",
+            ),
+            (
+                "user = 'U'\nmessages = []",
+                "`[variants.a]` has both `user` and `messages`",
+            ),
+            ("file = ''", "`file` is empty"),
+            (
+                "template = 'T'\nsystem = 'S'",
+                "`system` belongs to a chat, and this is a plain prompt",
+            ),
+            (
+                "user = 'U'\ndelimiter = ''",
+                "`delimiter` has no meaning in a chat, where nothing stands before the answer",
+            ),
+            (
+                "user = 'U'\nexample = 'E'",
+                "`example` has no meaning in a chat, where a shot is a user and an assistant turn",
+            ),
+            ("user = 'U'\nshots = 2", ""),
+            (
+                "messages = []",
+                "`messages` has no message with `role = \"user\"`",
+            ),
+            (
+                "messages = ['U']",
+                "expected a table for `[variants.a].messages`, got a string",
+            ),
+            (
+                "messages = [{ content = 'U' }]",
+                "`[variants.a].messages` has no `role`",
+            ),
+            (
+                "messages = [{ role = 'user' }]",
+                "`[variants.a].messages` has no `content`",
+            ),
+            (
+                "messages = [{ role = 'user', content = 'U', file = 'x' }]",
+                "a message has both `content` and `file`",
+            ),
+            (
+                "messages = [{ role = 'user', content = 'U' }, { role = 'system', content = 'S' }]",
+                "a system message stands only at the beginning",
+            ),
+            (
+                "messages = [{ role = 'user', content = 'U' }, { role = 'assistant', content = 'A' }]",
+                "",
+            ),
+            (
+                "messages = [{ role = 'user', content = 'U' }]\nsystem = 'S'",
+                "`system` next to `messages`",
+            ),
+            (
+                "template = '{{ examples }}T'\nshots = 2",
+                "`shots` without `example`: nothing says how a shot is written",
+            ),
+            (
+                "template = '{{ my_examples }}'\nshots = 2\nexample = 'E'",
+                "2 shots are drawn, but the template never shows them",
+            ),
+            (
+                "template = '{% for e in examples %}{{ e }}{% endfor %}'\nshots = 2\nexample = 'E'",
+                "",
+            ),
+            ("file = 'x.jinja'\nshots = 2\nexample = 'E'", ""),
+            ("template = 'T'\nexample = 'E'", ""),
+        ];
+        for (rest, expected) in table {
+            let text = format!("[fewshot]\npath = 'f.csv'\n[variants.a]\n{rest}\n");
+            assert_eq!(message(&text), expected, "{rest}");
+        }
+    }
+
+    #[test]
+    fn shots_need_something_to_draw_from_and_to_answer() {
+        let shots = "[variants.a]\nuser = 'U'\nshots = 2\n";
+        let no_fewshot =
+            "`[variants.a]` has `shots`, but there is no `[fewshot]` to draw them from";
+        assert_eq!(message(shots), no_fewshot);
+        let no_target = "[dataset]\npath = 'd.csv'\n[generation]\nmax_tokens = 1\n[[metrics]]\nuse = 'is_json'\n[fewshot]\npath = 'f.csv'\n";
+        let expected =
+            "`shots` in a chat need `[dataset].target`, which is what the assistant answers";
+        assert_eq!(message(&format!("{no_target}{shots}")), expected);
     }
 }
