@@ -1,0 +1,524 @@
+//! The command line: what a user may type, and its help.
+//!
+//! The types with `Args` in their name mirror what was typed. Where a command needs it in
+//! another form, a method turns one into the other: [`SelectionArgs::selection`],
+//! [`VerbosityArgs::verbosity`]. Nothing here opens a file; whether a name exists is found
+//! out by the command.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand};
+use harness::experiment::Overlay;
+
+use super::glob::{Glob, Globs};
+use super::help;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "harness",
+    version,
+    about = help::PROMISE,
+    after_help = help::EXAMPLES,
+    after_long_help = help::LONG,
+    max_term_width = 100
+)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One subcommand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure every variant of an experiment on every example, and compare them
+    #[command(after_long_help = help::RUN)]
+    Run(RunArgs),
+    /// Check an experiment and show what would run: cases, tokens, prompts. Loads no weights
+    #[command(after_long_help = help::PLAN)]
+    Plan(PlanArgs),
+    /// Put one example through one variant and show every token with its logprob
+    #[command(name = "try", after_long_help = help::TRY)]
+    Try(TryArgs),
+    /// Show the results of a run
+    #[command(after_long_help = help::SHOW)]
+    Show(ShowArgs),
+    /// List, fetch and describe models
+    Models(ModelsArgs),
+    /// Write a small experiment with data to start from
+    #[command(after_long_help = help::INIT)]
+    Init(InitArgs),
+    /// Print the JSON Schema of experiment files, for editors
+    #[command(after_long_help = help::SCHEMA)]
+    Schema,
+    /// Print a completion script for a shell
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+}
+
+/// `harness run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Experiment files; all are checked before the first one runs
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Which part of the experiments runs.
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// Where results go.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
+    /// How models are found and computed.
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    /// Also write the table `tokens`: every scored token with its logprob
+    #[arg(long, help_heading = "Results")]
+    pub(crate) tokens: bool,
+    /// Compute everything anew instead of reading stored responses
+    #[arg(long, help_heading = "Computation")]
+    pub(crate) fresh: bool,
+    /// Print the results as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// How much is told.
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// `harness plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Experiment file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Which part of the experiment is planned.
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// Print the prompts of the first N examples, one per variant
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) prompts: Option<NonZeroUsize>,
+    /// Fetch nothing: fail if a built-in model is not in the cache
+    #[arg(long, help_heading = "Computation")]
+    pub(crate) offline: bool,
+    /// Print the plan as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// How much is told.
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// `harness try`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TryArgs {
+    /// Experiment file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Variant to try
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: String,
+    /// Example to put into it [default: the first one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) example: Option<String>,
+    /// Put another text into a field of the example; may be repeated
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub(crate) set: Vec<Setting>,
+    /// Also let the model write
+    #[arg(long)]
+    pub(crate) generate: bool,
+    /// Model of the experiment to try it on [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// How models are found and computed.
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    /// Print everything as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// How much is told.
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// `harness show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Run to show: `latest`, `latest~1`, `EXPERIMENT/latest`, the start of an id, or a path
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub(crate) run: String,
+    /// Show prompts and generations
+    #[arg(long)]
+    pub(crate) prompts: bool,
+    /// Show the cases that went wrong
+    #[arg(long)]
+    pub(crate) failures: bool,
+    /// Show one example in every variant
+    #[arg(long, value_name = "ID")]
+    pub(crate) example: Option<String>,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
+    /// Print as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// `harness models`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelsArgs {
+    /// What to do with models.
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+/// One subcommand of `harness models`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the built-in models and whether they are in the model cache
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a built-in model into the model cache
+    #[command(after_long_help = help::MODELS_PULL)]
+    Pull {
+        /// Built-in model, with or without `builtin:` in front
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Fetch nothing: fail if the model is not in the cache
+        #[arg(long)]
+        offline: bool,
+        /// Show no progress
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Describe a model, or say why it cannot be used. Loads no weights
+    #[command(after_long_help = help::MODELS_INFO)]
+    Info {
+        /// `builtin:NAME`, or a path to a .gguf file or a checkpoint folder
+        #[arg(value_name = "SOURCE")]
+        source: String,
+        /// Fetch nothing: fail if a built-in model is not in the cache
+        #[arg(long)]
+        offline: bool,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `harness init`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// Folder to write; must not exist yet, or be empty
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+/// `harness completions`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsArgs {
+    /// Shell to complete for
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Which part of an experiment is meant, and what is laid over its file.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct SelectionArgs {
+    /// Take only N examples: a fixed random subset, unless the experiment says otherwise
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+    /// Take only variants of this name; `*` and `?` are wildcards; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    variant: Vec<Glob>,
+    /// Take only models of this name; `*` and `?` are wildcards; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    model: Vec<Glob>,
+    /// Change a value of the experiment file, such as `generation.max_tokens=16`; may be
+    /// repeated, the last one counts
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
+    /// Apply the table [profiles.P] of the experiment file; --set comes after it
+    #[arg(long, value_name = "P")]
+    profile: Option<String>,
+}
+
+/// What [`SelectionArgs`] mean.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Selection {
+    /// What is laid over the experiment file.
+    pub(crate) overlay: Overlay,
+    /// Variants that take part.
+    pub(crate) variants: Globs,
+    /// Models that take part.
+    pub(crate) models: Globs,
+}
+
+impl SelectionArgs {
+    /// What was selected; `--limit` is the last of the settings, so it wins.
+    pub(crate) fn selection(&self) -> Selection {
+        let limit = self
+            .limit
+            .map(|n| ("dataset.limit".to_owned(), n.to_string()));
+        let set = self
+            .set
+            .iter()
+            .map(|it| (it.key.clone(), it.value.clone()))
+            .chain(limit);
+        Selection {
+            overlay: Overlay {
+                profile: self.profile.clone(),
+                set: set.collect(),
+            },
+            variants: Globs::new(self.variant.clone()),
+            models: Globs::new(self.model.clone()),
+        }
+    }
+}
+
+/// Where runs, stored responses and baselines are.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Results")]
+pub(crate) struct ResultsArgs {
+    /// Folder of runs, stored responses and baselines
+    #[arg(
+        long = "out",
+        value_name = "DIR",
+        env = "HARNESS_RESULTS",
+        hide_env_values = true,
+        default_value = "results"
+    )]
+    pub(crate) folder: PathBuf,
+}
+
+/// How models are found and computed.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Computation")]
+pub(crate) struct ComputeArgs {
+    /// Fetch nothing: fail if a built-in model is not in the cache
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Threads to compute with; scores do not depend on it [default: one per core]
+    #[arg(short = 'j', long = "threads", value_name = "N")]
+    pub(crate) n_threads: Option<NonZeroUsize>,
+}
+
+/// How much is told on stderr.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct VerbosityArgs {
+    /// Tell nothing but results, warnings and errors: no progress
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Tell more: where files are, what came from the store, how long things took
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// How much is told on stderr; results, warnings and errors always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Verbosity {
+    /// No progress.
+    Quiet,
+    /// Progress.
+    #[default]
+    Normal,
+    /// Progress, and how and where things were done.
+    Verbose,
+}
+
+impl VerbosityArgs {
+    /// The one level that the flags mean.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
+    }
+}
+
+/// `KEY=VALUE`, split at the first `=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// What stands before the `=`, without spaces around it; not empty.
+    pub(crate) key: String,
+    /// What stands after it, as it is; may be empty.
+    pub(crate) value: String,
+}
+
+/// Why a text is no [`Setting`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected KEY=VALUE, such as `dataset.limit=20`")]
+pub(crate) struct SettingError;
+
+impl FromStr for Setting {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or(SettingError)?;
+        let key = key.trim();
+        if key.is_empty() {
+            return Err(SettingError);
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    fn parse(words: &[&str]) -> Result<Command, clap::Error> {
+        Args::try_parse_from(std::iter::once(&"harness").chain(words)).map(|it| it.command)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    /// Every `--help` is a snapshot, so that each change of wording is seen in review.
+    #[test]
+    fn help_of_every_command() {
+        for words in [
+            &[][..],
+            &["run"],
+            &["plan"],
+            &["try"],
+            &["show"],
+            &["models"],
+            &["models", "list"],
+            &["models", "pull"],
+            &["models", "info"],
+            &["init"],
+            &["schema"],
+            &["completions"],
+        ] {
+            let mut command = Args::command().term_width(100).name("harness");
+            command.build();
+            let mut named = &mut command;
+            for word in words {
+                named = named.find_subcommand_mut(word).unwrap();
+            }
+            let name = [&["help"][..], words].concat().join("_");
+            insta::assert_snapshot!(name, named.render_long_help().to_string());
+        }
+        let mut command = Args::command().term_width(100);
+        insta::assert_snapshot!("short_help", command.render_help().to_string());
+    }
+
+    #[test]
+    fn help_names_every_exit_code() {
+        let help = Args::command().render_long_help().to_string();
+        for exit in [
+            Exit::Done,
+            Exit::GateFailed,
+            Exit::Refused,
+            Exit::Incomplete,
+            Exit::Inconclusive,
+            Exit::Interrupted,
+            Exit::Terminated,
+        ] {
+            let code = exit.code().to_string();
+            let names_it = |line: &str| line.split_whitespace().next() == Some(&code);
+            assert!(
+                help.lines().any(names_it),
+                "exit code {code} is not explained"
+            );
+        }
+    }
+
+    #[test]
+    fn a_selection_lays_profile_settings_and_limit_over_the_file() {
+        let words = [
+            "run",
+            "a.toml",
+            "b.toml",
+            "--limit",
+            "5",
+            "--set",
+            "scoring.delimiter=",
+            "--set",
+            "generation.stop=[\"=\"]",
+            "--profile",
+            "ci",
+            "--variant",
+            "f*",
+            "--variant",
+            "bare",
+            "--model",
+            "smol",
+            "-j4",
+            "-v",
+        ];
+        let Command::Run(run) = parse(&words).unwrap() else {
+            panic!("not a run")
+        };
+        assert_eq!(
+            run.files,
+            [PathBuf::from("a.toml"), PathBuf::from("b.toml")]
+        );
+        let selection = run.selection.selection();
+        assert_eq!(selection.overlay.profile.as_deref(), Some("ci"));
+        let expected = [
+            ("scoring.delimiter", ""),
+            ("generation.stop", "[\"=\"]"),
+            ("dataset.limit", "5"), // Last, so it wins over a `--set` of the same key.
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(selection.overlay.set, expected);
+        assert!(selection.variants.matches("few") && selection.variants.matches("bare"));
+        assert!(!selection.variants.matches("chat") && !selection.models.matches("other"));
+        assert_eq!(run.compute.n_threads.map(NonZeroUsize::get), Some(4));
+        assert_eq!(run.verbosity.verbosity(), Verbosity::Verbose);
+    }
+
+    #[test]
+    fn without_flags_everything_is_selected() {
+        let Command::Plan(plan) = parse(&["plan", "a.toml"]).unwrap() else {
+            panic!("no plan")
+        };
+        assert_eq!(plan.selection.selection(), Selection::default());
+        assert_eq!(plan.verbosity.verbosity(), Verbosity::Normal);
+        let Command::Show(show) = parse(&["show"]).unwrap() else {
+            panic!("no show")
+        };
+        assert_eq!(show.run, "latest");
+    }
+
+    #[test]
+    fn what_is_mistyped_is_refused_with_the_code_of_a_refusal() {
+        for (words, part) in [
+            (&["run"][..], "<FILE>"),
+            (&["run", "a.toml", "--limit", "0"], "'0' for '--limit <N>'"),
+            (&["run", "a.toml", "--set", "limit"], "expected KEY=VALUE"),
+            (&["run", "a.toml", "--set", " =1"], "expected KEY=VALUE"),
+            (&["run", "a.toml", "-q", "-v"], "cannot be used with"),
+            (&["run", "a.toml", "--varient", "x"], "--variant"),
+            (&["try", "a.toml"], "--variant <NAME>"),
+            (&["plam"], "'plan'"),
+        ] {
+            let err = parse(words).unwrap_err();
+            assert!(err.to_string().contains(part), "{words:?}: {err}");
+            assert_eq!(
+                err.exit_code(),
+                i32::from(Exit::Refused.code()),
+                "{words:?}"
+            );
+        }
+        assert_eq!(parse(&["run", "--help"]).unwrap_err().exit_code(), 0);
+    }
+}

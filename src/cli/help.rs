@@ -1,0 +1,100 @@
+//! The longer texts of `--help`: promise, examples, exit codes, environment.
+
+/// What the program is for, in one line.
+pub(super) const PROMISE: &str =
+    "Which of these prompts is better, by how much, and is the difference real?";
+
+/// Below the short help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  harness init demo                    write a small experiment with data
+  harness run demo/sentiment.toml      measure and compare its prompts
+  harness show --failures              see where they went wrong
+
+`harness --help` explains exit codes and environment variables.";
+
+/// Below the long help.
+pub(super) const LONG: &str = "\
+Examples:
+  harness init demo                    write a small experiment with data
+  harness plan demo/sentiment.toml     check it and see its prompts, without a model's weights
+  harness run demo/sentiment.toml      measure and compare its prompts
+  harness show --failures              see where they went wrong
+
+Results go to stdout, everything else to stderr.
+
+Exit codes:
+  0    done; every gate passed, or was not evaluated because there is no baseline yet
+  1    a gate failed: regressed or below its floor
+  2    the command line, the experiment file or an input was refused; nothing ran
+  3    incomplete: more cases without a score than allowed; what was scored is kept
+  4    no gate failed, but one is inconclusive and says that fails
+  130  interrupted (Ctrl-C); what was scored is kept
+  143  terminated; what was scored is kept
+Of several, the first of 130, 143, 2, 3, 1, 4, 0 counts.
+
+Environment:
+  HARNESS_RESULTS  folder of runs and stored responses, where --out is not given
+  HARNESS_MODELS   folder of the model cache
+                   [default: prompt-harness/models in the user's cache folder]
+  NO_COLOR         if not empty, nothing is coloured
+  CLICOLOR_FORCE   if neither empty nor 0, colours even where the output is no terminal
+  TERM             `dumb`: no colours and no progress bars";
+
+pub(super) const RUN: &str = "\
+Examples:
+  harness run sentiment.toml
+  harness run sentiment.toml translate.toml --limit 20
+  harness run translate.toml --variant 'few*' --set generation.max_tokens=16
+  harness run sentiment.toml --profile full --out nightly
+
+Responses are stored as they come. After an interruption the same command goes on where it
+stopped; after an edit only what changed is computed.";
+
+pub(super) const PLAN: &str = "\
+Examples:
+  harness plan sentiment.toml
+  harness plan sentiment.toml --prompts 1 --variant few";
+
+pub(super) const TRY: &str = "\
+Examples:
+  harness try translate.toml --variant few
+  harness try translate.toml --variant bare --example t-002 --generate
+  harness try translate.toml --variant bare --set en='Good night.'";
+
+pub(super) const SHOW: &str = "\
+Examples:
+  harness show
+  harness show --failures
+  harness show sentiment/latest --example r-002
+  harness show latest~1 --prompts --json";
+
+pub(super) const INIT: &str = "\
+Example:
+  harness init demo
+
+Nothing that exists is ever overwritten.";
+
+pub(super) const SCHEMA: &str = "\
+Example:
+  harness schema > experiment.schema.json
+
+An editor completes and checks an experiment file whose first line is
+`#:schema ./experiment.schema.json`.";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  harness completions bash > ~/.local/share/bash-completion/completions/harness
+  harness completions zsh > ~/.zfunc/_harness
+  harness completions fish > ~/.config/fish/completions/harness.fish";
+
+pub(super) const MODELS_PULL: &str = "\
+Example:
+  harness models pull smollm2-135m-instruct
+
+`harness run` fetches what it needs by itself; this is for machines that are offline later.";
+
+pub(super) const MODELS_INFO: &str = "\
+Examples:
+  harness models info builtin:smollm2-135m-instruct
+  harness models info ./checkpoints/step-2000";

@@ -1,0 +1,73 @@
+//! The command line: the only code that prints, draws progress or ends the program.
+//!
+//! [`main`] reads what was typed and calls one function per subcommand. Each returns how
+//! the program ends ([`exit::Exit`]) after it has told everything; an `Err` is only ever
+//! that standard output could not be written to.
+
+mod args;
+mod draw;
+mod exit;
+mod glob;
+mod help;
+mod init;
+mod models;
+mod output;
+mod progress;
+mod signal;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use harness::engine::Stop;
+
+use self::args::{Args, Command};
+use self::exit::Exit;
+use self::output::OutputError;
+
+/// Raised by the first signal, once a command that can stop halfway calls [`signal::watch`].
+static STOP: Stop = Stop::new();
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(err) => {
+            // Help and version end well, and on stdout; a closed pipe is fine here too.
+            err.print().ok();
+            return if err.use_stderr() {
+                Exit::Refused
+            } else {
+                Exit::Done
+            }
+            .into();
+        }
+    };
+    dispatch(&args.command)
+        .unwrap_or_else(|err| {
+            output::error(&err, None);
+            Exit::Incomplete
+        })
+        .into()
+}
+
+fn dispatch(command: &Command) -> Result<Exit, OutputError> {
+    match command {
+        Command::Models(args) => models::run(&args.command),
+        Command::Init(args) => init::run(args),
+        Command::Schema => {
+            output::result(&output::json(&harness::experiment::schema()))?;
+            Ok(Exit::Done)
+        }
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            let mut command = Args::command();
+            clap_complete::generate(args.shell, &mut command, "harness", &mut script);
+            output::result(&String::from_utf8_lossy(&script))?;
+            Ok(Exit::Done)
+        }
+        Command::Run(_) | Command::Plan(_) | Command::Try(_) | Command::Show(_) => {
+            output::note("error: this command is not part of the program yet");
+            Ok(Exit::Refused)
+        }
+    }
+}
