@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::mapped::MappedFile;
 use super::safetensors::Header;
 use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
-use super::{Model, ModelError, ModelFiles, Parts, Source};
+use super::{Model, ModelError, ModelFiles, Parts};
 
 /// Largest settings file, in bytes; a `tokenizer.json` may be larger.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -18,7 +18,7 @@ const MAX_CONFIG_BYTES: u64 = 16 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// Opens the checkpoint in `folder`.
-pub(super) fn open(source: &Source, folder: &Path) -> Result<Model, ModelError> {
+pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
     let files = Folder(folder);
     let config_bytes = files.required("config.json", MAX_CONFIG_BYTES)?;
     let config = files.json("config.json", &config_bytes)?;
@@ -67,7 +67,7 @@ pub(super) fn open(source: &Source, folder: &Path) -> Result<Model, ModelError> 
     }
     let is_weight = |dtype: &str| dtype.contains('F');
     Ok(Model {
-        source: source.to_string(),
+        source,
         digest: parts.digest(),
         tokenizer_digest: blake3::hash(&tokenizer_bytes),
         tokenizer: Arc::new(tokenizer),

@@ -7,14 +7,14 @@ use super::builtin::Builtin;
 use super::gguf::{Gguf, GgufError, Value};
 use super::mapped::MappedFile;
 use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
-use super::{Model, ModelError, ModelFiles, Parts, Source};
+use super::{Model, ModelError, ModelFiles, Parts};
 
 /// The tensor whose rows are the vocabulary.
 const EMBEDDING: &str = "token_embd.weight";
 
 /// Opens the file at `path`; a built-in one must have its pinned digest.
 pub(super) fn open(
-    source: &Source,
+    source: String,
     path: &Path,
     builtin: Option<&'static Builtin>,
 ) -> Result<Model, ModelError> {
@@ -51,7 +51,7 @@ pub(super) fn open(
         .values()
         .map(|it| it.tensor_type.name().to_owned());
     Ok(Model {
-        source: source.to_string(),
+        source,
         files: ModelFiles::Gguf(path.to_owned()),
         digest,
         tokenizer_digest: tokenizer_digest(&gguf, &file),

@@ -17,11 +17,15 @@ pub mod gguf;
 mod gguf_file;
 mod info;
 pub mod mapped;
+#[cfg(test)]
+mod opened;
 pub mod safetensors;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::experiment::ModelSource;
 
 use self::builtin::{Builtin, PullError, PullProgress};
 use self::chat::{ChatError, ChatTemplate};
@@ -30,37 +34,6 @@ use self::tokenizer::{Tokenizer, TokenizerError};
 
 /// Architectures that the engine computes, by their name in GGUF and `config.json`.
 pub const ARCHITECTURES: [&str; 2] = ["llama", "gpt2"];
-
-/// Where a model comes from.
-///
-/// The experiment file's own source type converts into this; hub sources come later.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A built-in model, by the name after `builtin:`.
-    Builtin(String),
-    /// A `.gguf` file or a checkpoint folder; a relative path starts at
-    /// [`OpenOptions::base`].
-    Path(PathBuf),
-}
-
-impl Source {
-    /// Reads `builtin:NAME`, or takes `text` for a path.
-    pub fn parse(text: &str) -> Self {
-        match text.strip_prefix("builtin:") {
-            Some(name) => Self::Builtin(name.to_owned()),
-            None => Self::Path(PathBuf::from(text)),
-        }
-    }
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Builtin(name) => write!(f, "builtin:{name}"),
-            Self::Path(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// How [`open`] finds and checks a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +52,11 @@ pub struct OpenOptions {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each field is named in its variant's message")]
 pub enum ModelError {
+    /// A source that nothing can open yet.
+    #[error(
+        "`{source_text}` is on the hub, which is not read yet; download it and give the path of its `.gguf` file or checkpoint folder"
+    )]
+    Hub { source_text: String },
     /// A built-in model is not there and could not be fetched.
     #[error(transparent)]
     Pull(#[from] PullError),
@@ -202,41 +180,67 @@ pub struct Model {
 ///
 /// [`ModelError`] says what is wrong, where, and what to do.
 pub fn open(
-    source: &Source,
+    source: &ModelSource,
     options: &OpenOptions,
     progress: &mut dyn FnMut(PullProgress),
 ) -> Result<Model, ModelError> {
+    let written = as_written(source);
     let model = match source {
-        Source::Builtin(name) => {
+        ModelSource::Builtin(name) => {
             let builtin = Builtin::find(name)?;
             let cache = options
                 .cache
                 .clone()
                 .map_or_else(builtin::default_cache, Ok)?;
             let path = builtin::pull(builtin, &cache, options.offline, progress)?;
-            gguf_file::open(source, &path, Some(builtin))?
+            gguf_file::open(written, &path, Some(builtin))?
         }
-        Source::Path(path) => {
-            let path = options.base.join(path);
-            let Ok(metadata) = std::fs::metadata(&path) else {
-                return Err(ModelError::Missing { path });
-            };
-            if metadata.is_dir() {
-                folder::open(source, &path)?
-            } else if path
-                .extension()
-                .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
-            {
-                gguf_file::open(source, &path, None)?
-            } else {
-                return Err(ModelError::UnknownFormat { path });
-            }
+        ModelSource::Path(path) => open_path(written, options.base.join(path))?,
+        ModelSource::Hub { .. } => {
+            return Err(ModelError::Hub {
+                source_text: written,
+            });
         }
     };
     if let Some(expected) = &options.sha256 {
         check_sha256(&model.files, expected)?;
     }
     Ok(model)
+}
+
+fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {
+    let Ok(metadata) = std::fs::metadata(&path) else {
+        return Err(ModelError::Missing { path });
+    };
+    if metadata.is_dir() {
+        folder::open(written, &path)
+    } else if path
+        .extension()
+        .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+    {
+        gguf_file::open(written, &path, None)
+    } else {
+        Err(ModelError::UnknownFormat { path })
+    }
+}
+
+/// The source as it stands in an experiment file.
+fn as_written(source: &ModelSource) -> String {
+    match source {
+        ModelSource::Builtin(name) => format!("builtin:{name}"),
+        ModelSource::Path(path) => path.display().to_string(),
+        ModelSource::Hub {
+            owner,
+            repo,
+            revision,
+            file,
+        } => {
+            let file = file
+                .as_ref()
+                .map_or(String::new(), |file| format!("/{file}"));
+            format!("hf:{owner}/{repo}@{revision}{file}")
+        }
+    }
 }
 
 impl Model {
@@ -363,33 +367,27 @@ fn check_sha256(files: &ModelFiles, expected: &str) -> Result<(), ModelError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_source_is_a_builtin_name_or_a_path() {
-        for (text, expected) in [
-            ("builtin:x", Source::Builtin("x".to_owned())),
-            ("models/x.gguf", Source::Path("models/x.gguf".into())),
-        ] {
-            assert_eq!(Source::parse(text), expected);
-            assert_eq!(expected.to_string(), text);
-        }
+    fn failure(base: &Path, source: &str) -> String {
+        let options = OpenOptions {
+            base: base.to_owned(),
+            ..OpenOptions::default()
+        };
+        open(&source.parse().unwrap(), &options, &mut |_| {})
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn what_is_no_model_is_refused_by_name() {
         let base = tempfile::tempdir().unwrap();
         std::fs::write(base.path().join("pytorch_model.bin"), b"PK").unwrap();
-        let options = OpenOptions {
-            base: base.path().to_owned(),
-            ..OpenOptions::default()
-        };
-        let open = |path: &str| {
-            open(&Source::Path(path.into()), &options, &mut |_| {})
-                .unwrap_err()
-                .to_string()
-        };
+        let open = |source: &str| failure(base.path(), source);
         assert!(open("none.gguf").contains("there is no model at"));
         assert!(open("pytorch_model.bin").contains("neither a `.gguf` file nor"));
-        assert!(open(".").contains("`config.json`"));
+        assert!(open("./").contains("it has no `config.json`"));
+        assert!(open("builtin:gpt-5").contains("there is no built-in model `gpt-5`"));
+        let hub = "hf:HuggingFaceTB/SmolLM2-135M@v1.0/q/x.gguf";
+        assert!(open(hub).contains(&format!("`{hub}` is on the hub")));
     }
 
     #[test]

@@ -11,7 +11,9 @@
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod cursor;
+mod error;
 mod tensor_type;
+mod tensors;
 #[cfg(test)]
 pub(crate) mod testing;
 mod value;
@@ -21,7 +23,10 @@ use std::ops::Range;
 use indexmap::IndexMap;
 
 use self::cursor::Cursor;
+pub use self::error::GgufError;
 pub use self::tensor_type::TensorType;
+pub use self::tensors::TensorInfo;
+use self::tensors::{place, read_descriptions};
 pub use self::value::{Array, Value};
 
 /// Largest header that is read, in bytes: metadata and tensor descriptions.
@@ -37,176 +42,6 @@ pub const MAX_ARRAY_DEPTH: usize = 4;
 
 const MAGIC: &[u8] = b"GGUF";
 const DEFAULT_ALIGNMENT: u64 = 32;
-
-/// Why bytes are not a GGUF file that can be used.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[expect(missing_docs, reason = "each field is named in its variant's message")]
-pub enum GgufError {
-    /// The file starts with something else.
-    #[error("not a GGUF file: it starts with `{found}` instead of `GGUF`{}", legacy_note(.found))]
-    BadMagic { found: String },
-    /// A version that is not read.
-    #[error("GGUF version {version} is not supported, only versions 2 and 3 are{}", endian_note(*.version))]
-    BadVersion { version: u32 },
-    /// A length field asks for more bytes than there are.
-    #[error(
-        "`{what}` at byte {offset} needs {needed} bytes, but {remaining} are left in the header"
-    )]
-    Truncated {
-        what: String,
-        offset: usize,
-        needed: u64,
-        remaining: usize,
-    },
-    /// A count above its cap.
-    #[error("{n} {what}, but at most {most} are accepted")]
-    TooMany { what: String, n: u64, most: u64 },
-    /// Arrays inside arrays inside arrays.
-    #[error("the array `{key}` at byte {offset} is nested more than {MAX_ARRAY_DEPTH} deep")]
-    TooDeep { key: String, offset: usize },
-    /// Text that is not UTF-8.
-    #[error("the text of `{what}` at byte {offset} is not UTF-8")]
-    NotUtf8 { what: String, offset: usize },
-    /// A truth value that is neither 0 nor 1.
-    #[error("`{key}` at byte {offset} is a bool with value {value}, expected 0 or 1")]
-    NotABool {
-        key: String,
-        offset: usize,
-        value: u8,
-    },
-    /// A value type outside the format.
-    #[error("`{key}` at byte {offset} has the unknown value type {kind}")]
-    UnknownValueType {
-        key: String,
-        offset: usize,
-        kind: u32,
-    },
-    /// The same key twice.
-    #[error("the metadata key `{key}` occurs twice")]
-    DuplicateKey { key: String },
-    /// The same tensor name twice.
-    #[error("the tensor `{tensor}` occurs twice")]
-    DuplicateTensor { tensor: String },
-    /// An alignment that nothing can be aligned to.
-    #[error("`general.alignment` is {found}, expected a power of two as a 32-bit unsigned integer")]
-    BadAlignment { found: String },
-    /// A tensor with no dimension, or more than 4.
-    #[error("the tensor `{tensor}` has {n} dimensions, expected 1 to 4")]
-    BadDimensionCount { tensor: String, n: u32 },
-    /// A dimension of length 0.
-    #[error("the tensor `{tensor}` has the shape {shape:?}: a dimension of 0")]
-    ZeroDimension { tensor: String, shape: Vec<u64> },
-    /// A tensor type that cannot be decoded.
-    #[error("the tensor `{tensor}` has type {name} (ggml type {id}), which is not supported")]
-    UnsupportedType {
-        tensor: String,
-        name: &'static str,
-        id: u32,
-    },
-    /// A row that is not a whole number of blocks.
-    #[error(
-        "the tensor `{tensor}` has rows of {row_len} weights, not a multiple of the {block_len} of a {name} block"
-    )]
-    PartialBlock {
-        tensor: String,
-        row_len: u64,
-        block_len: u64,
-        name: &'static str,
-    },
-    /// More weights than 64 bits count.
-    #[error("the size of the tensor `{tensor}` with shape {shape:?} overflows")]
-    SizeOverflow { tensor: String, shape: Vec<u64> },
-    /// An offset that breaks the alignment.
-    #[error(
-        "the tensor `{tensor}` starts at offset {offset}, not a multiple of the alignment {alignment}"
-    )]
-    Unaligned {
-        tensor: String,
-        offset: u64,
-        alignment: u64,
-    },
-    /// A tensor that ends after the file does.
-    #[error(
-        "the tensor `{tensor}` ends at byte {end}, but the file has {file_len} bytes; was the download cut short?"
-    )]
-    OutsideFile {
-        tensor: String,
-        end: u64,
-        file_len: u64,
-    },
-    /// Two tensors that share bytes.
-    #[error("the tensors `{first}` and `{second}` overlap at byte {offset}")]
-    Overlap {
-        first: String,
-        second: String,
-        offset: u64,
-    },
-    /// A tensor that a reader needs and the file lacks.
-    #[error("the tensor `{tensor}` is missing")]
-    MissingTensor { tensor: String },
-    /// A tensor with a shape that a reader cannot use.
-    #[error("the tensor `{tensor}` has the shape {shape:?}, expected {expected}")]
-    WrongShape {
-        tensor: String,
-        shape: Vec<u64>,
-        expected: &'static str,
-    },
-    /// A key that a reader needs and the file lacks.
-    #[error("the metadata key `{key}` is missing")]
-    MissingKey { key: String },
-    /// A key whose value is of another kind than a reader needs.
-    #[error("the metadata key `{key}` is {found}, expected {expected}")]
-    WrongKind {
-        key: String,
-        found: &'static str,
-        expected: &'static str,
-    },
-}
-
-fn legacy_note(found: &str) -> &'static str {
-    match found {
-        "ggml" | "ggjt" | "ggla" | "lmgg" | "tjgg" | "algg" | "fmgg" => {
-            " (a file of the older GGML formats; convert it to GGUF)"
-        }
-        _ => "",
-    }
-}
-
-fn endian_note(version: u32) -> &'static str {
-    if version.swap_bytes() <= 3 {
-        " (the file is big-endian)"
-    } else {
-        ""
-    }
-}
-
-/// Where one tensor lies, and how it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Lengths in ggml's order: `shape[0]` is the contiguous one. A weight matrix that
-    /// maps I inputs to O outputs has the shape `[I, O]`: O rows of I weights each.
-    pub shape: Vec<u64>,
-    /// How the weights are stored.
-    pub tensor_type: TensorType,
-    /// Offset of the first byte in the file.
-    pub offset: u64,
-    /// Length in bytes, padding not included.
-    pub n_bytes: u64,
-}
-
-impl TensorInfo {
-    /// Number of weights.
-    pub fn n_elements(&self) -> u64 {
-        // Checked against overflow when the header was read.
-        self.shape.iter().product()
-    }
-
-    /// The tensor's bytes in the file.
-    pub fn range(&self) -> Range<usize> {
-        // Inside a mapped file, so both ends fit in `usize`.
-        self.offset as usize..(self.offset + self.n_bytes) as usize
-    }
-}
 
 /// A metadata value and the bytes it was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -399,117 +234,6 @@ fn alignment(metadata: &IndexMap<String, Entry>) -> Result<u64, GgufError> {
             found: other.kind().to_owned(),
         }),
     }
-}
-
-/// Reads the tensor descriptions; offsets still count from the start of the data.
-fn read_descriptions(cursor: &mut Cursor, n: u64) -> Result<Vec<(String, TensorInfo)>, GgufError> {
-    let mut described = Vec::new();
-    for _ in 0..n {
-        let tensor = cursor.text("a tensor name")?;
-        let n_dimensions = cursor.u32(&tensor)?;
-        if !(1..=4).contains(&n_dimensions) {
-            return Err(GgufError::BadDimensionCount {
-                tensor,
-                n: n_dimensions,
-            });
-        }
-        let shape = (0..n_dimensions)
-            .map(|_| cursor.u64(&tensor))
-            .collect::<Result<Vec<_>, _>>()?;
-        let id = cursor.u32(&tensor)?;
-        let offset = cursor.u64(&tensor)?;
-        let tensor_type = match TensorType::from_id(id) {
-            Ok(it) => it,
-            Err(name) => return Err(GgufError::UnsupportedType { tensor, name, id }),
-        };
-        let n_bytes = byte_len(&tensor, &shape, tensor_type)?;
-        described.push((
-            tensor,
-            TensorInfo {
-                shape,
-                tensor_type,
-                offset,
-                n_bytes,
-            },
-        ));
-    }
-    Ok(described)
-}
-
-fn byte_len(tensor: &str, shape: &[u64], tensor_type: TensorType) -> Result<u64, GgufError> {
-    if shape.contains(&0) {
-        return Err(GgufError::ZeroDimension {
-            tensor: tensor.to_owned(),
-            shape: shape.to_vec(),
-        });
-    }
-    if !shape[0].is_multiple_of(tensor_type.block_len()) {
-        return Err(GgufError::PartialBlock {
-            tensor: tensor.to_owned(),
-            row_len: shape[0],
-            block_len: tensor_type.block_len(),
-            name: tensor_type.name(),
-        });
-    }
-    shape
-        .iter()
-        .try_fold(1_u64, |product, n| product.checked_mul(*n))
-        .map(|n| n / tensor_type.block_len())
-        .and_then(|n_blocks| n_blocks.checked_mul(tensor_type.block_bytes()))
-        .ok_or_else(|| GgufError::SizeOverflow {
-            tensor: tensor.to_owned(),
-            shape: shape.to_vec(),
-        })
-}
-
-/// Turns offsets into offsets in the file, and proves that the tensors fit there.
-fn place(
-    described: Vec<(String, TensorInfo)>,
-    data_start: u64,
-    alignment: u64,
-    file_len: u64,
-) -> Result<IndexMap<String, TensorInfo>, GgufError> {
-    let mut tensors = IndexMap::with_capacity(described.len());
-    for (tensor, mut info) in described {
-        if !info.offset.is_multiple_of(alignment) {
-            return Err(GgufError::Unaligned {
-                tensor,
-                offset: info.offset,
-                alignment,
-            });
-        }
-        let end = data_start
-            .checked_add(info.offset)
-            .and_then(|offset| offset.checked_add(info.n_bytes))
-            .ok_or_else(|| GgufError::SizeOverflow {
-                tensor: tensor.clone(),
-                shape: info.shape.clone(),
-            })?;
-        if file_len < end {
-            return Err(GgufError::OutsideFile {
-                tensor,
-                end,
-                file_len,
-            });
-        }
-        info.offset += data_start;
-        if tensors.insert(tensor.clone(), info).is_some() {
-            return Err(GgufError::DuplicateTensor { tensor });
-        }
-    }
-    let mut order: Vec<(&String, &TensorInfo)> = tensors.iter().collect();
-    order.sort_by_key(|(_, info)| info.offset);
-    for pair in order.windows(2) {
-        let [(first, before), (second, after)] = [pair[0], pair[1]];
-        if after.offset < before.offset + before.n_bytes {
-            return Err(GgufError::Overlap {
-                first: first.clone(),
-                second: second.clone(),
-                offset: after.offset,
-            });
-        }
-    }
-    Ok(tensors)
 }
 
 #[cfg(test)]

@@ -19,23 +19,10 @@ pub(crate) struct Policy {
     pub(crate) eos: Vec<u32>,
 }
 
-/// Control tokens that end a turn or a text in some model family.
-///
-/// A GGUF header names one EOS, where the model's own settings may list several; as
-/// in llama.cpp, control tokens with these texts count as well.
-const ENDS: [&str; 8] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "</s>",
-];
-
 impl Policy {
-    /// The policy of a GGUF header.
+    /// The policy of a GGUF header, whose ends are its EOS, end-of-turn and
+    /// end-of-message tokens. Unlike in llama.cpp, no token ends a text because of how
+    /// it is spelled: the header and the original checkpoint then agree.
     pub(crate) fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
         let id = |key: &str| -> Result<Option<u32>, TokenizerError> {
             let key = format!("tokenizer.ggml.{key}");
@@ -55,9 +42,6 @@ impl Policy {
         let mut eos = Vec::new();
         for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
             push_new(&mut eos, id(key)?);
-        }
-        for text in ENDS {
-            push_new(&mut eos, tokenizer.special_id(text));
         }
         Self { bos, add_bos, eos }.checked()
     }
