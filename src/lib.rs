@@ -11,9 +11,17 @@
 
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod compare;
 pub mod dataset;
+pub mod engine;
 pub mod experiment;
+pub mod metric;
 pub mod model;
+pub mod plan;
+pub mod request;
+pub mod runner;
+pub mod score;
 pub mod stats;
+pub mod store;
 pub mod template;
 pub mod text_metric;

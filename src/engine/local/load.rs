@@ -1,0 +1,359 @@
+//! Builds a [`Decoder`] from a checkpoint: weights to f32, matrices transposed and
+//! put side by side, every tensor used.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::architecture::{Architecture, Mlp, NormKind, Positions};
+use super::decoder::{Decoder, Layer};
+use super::families::{self, Layout, Qkv};
+use super::ops::{Linear, Norm};
+use super::weights::{Matrix, Weights, side_by_side};
+use crate::model::gguf;
+use crate::model::mapped::MappedFile;
+use crate::model::{Model, ModelFiles};
+
+/// Why a checkpoint was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file could not be read or parsed.
+    #[error("cannot read `{}`: {message}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The checkpoint asks for something this engine does not compute.
+    #[error("the model uses {what}, which is not supported")]
+    Unsupported {
+        /// The setting, tensor type or architecture.
+        what: String,
+    },
+    /// A setting is absent or not of the expected type.
+    #[error("the model's setting `{name}` is missing or not a number")]
+    Setting {
+        /// The key.
+        name: String,
+    },
+    /// A tensor is absent.
+    #[error("the model has no tensor `{name}`")]
+    MissingTensor {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor's shape disagrees with the settings.
+    #[error("tensor `{name}` has shape {got:?}, but the model's settings say {expected:?}")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The shape that follows from the settings.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        got: Vec<usize>,
+    },
+    /// A tensor holds NaN or infinite values.
+    #[error("tensor `{name}` holds NaN or infinite values")]
+    NotFinite {
+        /// Its name.
+        name: String,
+    },
+    /// Tensors that the architecture does not use.
+    #[error("nothing uses the tensors {}, so this is not the model it claims to be", list(.names))]
+    UnusedTensors {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The weights do not fit in memory.
+    #[error(
+        "the model needs {} MB of memory as f32 weights, but {} MB are free; \
+         use a smaller model, or free memory",
+        .needed_bytes / 1_000_000, .free_bytes / 1_000_000
+    )]
+    Memory {
+        /// Bytes of the f32 weights.
+        needed_bytes: u64,
+        /// Bytes available now.
+        free_bytes: u64,
+    },
+    /// The device or the storage of weights asked for is not there.
+    #[error("{message}")]
+    Device {
+        /// What was asked for and what to set instead.
+        message: String,
+    },
+    /// candle could not decode a tensor.
+    #[error("a tensor could not be decoded: {0}")]
+    Candle(#[from] candle_core::Error),
+}
+
+impl LoadError {
+    pub(crate) fn file(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            message: error.to_string(),
+        }
+    }
+
+    pub(crate) fn unsupported(what: String) -> Self {
+        Self::Unsupported { what }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    let shown = names
+        .iter()
+        .take(5)
+        .map(|it| format!("`{it}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(5) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Loads the weights of `model`.
+pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
+    let weights = Weights::open(model)?;
+    let (architecture, layout) = match &model.files {
+        ModelFiles::Gguf(path) => {
+            let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
+            let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
+            families::from_gguf(&header)?
+        }
+        ModelFiles::Safetensors { config, .. } => {
+            families::from_config(config, |name| weights.has(name))?
+        }
+    };
+    refuse_too_large(&architecture)?;
+    let source = Source {
+        weights: &weights,
+        layout: &layout,
+        architecture: &architecture,
+    };
+    let a = &architecture;
+    let token_embedding = source.raw(layout.token_embedding, &[a.n_vocab, a.n_embd])?;
+    let position_embedding = match layout.position_embedding {
+        Some(name) => source.raw(name, &[a.n_context, a.n_embd])?,
+        None => Vec::new(),
+    };
+    let head = source.head(&token_embedding)?;
+    let layers = (0..a.n_layer)
+        .into_par_iter()
+        .map(|i| source.layer(i))
+        .collect::<Result<Vec<_>, _>>()?;
+    let norm = source.norm(layout.norm)?;
+    for (i, name) in (0..a.n_layer).flat_map(|i| layout.derived.iter().map(move |it| (i, it))) {
+        let name = numbered(name, i);
+        if weights.has(&name) {
+            weights.mark(&name);
+        }
+    }
+    weights.finish()?;
+    Ok(Decoder {
+        token_embedding,
+        position_embedding,
+        layers,
+        norm,
+        head,
+        architecture,
+    })
+}
+
+/// Names a layer's tensor.
+fn numbered(name: &str, layer: usize) -> String {
+    name.replace("{}", &layer.to_string())
+}
+
+/// Takes tensors by the names of a layout.
+struct Source<'a> {
+    weights: &'a Weights,
+    layout: &'a Layout,
+    architecture: &'a Architecture,
+}
+
+impl Source<'_> {
+    fn raw(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        self.weights
+            .take(&format!("{}{name}.weight", self.layout.prefix), shape)
+    }
+
+    fn bias(&self, name: &str, n: usize) -> Result<Vec<f32>, LoadError> {
+        self.weights
+            .take(&format!("{}{name}.bias", self.layout.prefix), &[n])
+    }
+
+    fn norm(&self, name: &str) -> Result<Norm, LoadError> {
+        let n = self.architecture.n_embd;
+        let bias = match self.architecture.norm {
+            NormKind::Layer(_) => self.bias(name, n)?,
+            NormKind::Rms(_) => Vec::new(),
+        };
+        Ok(Norm {
+            weight: self.raw(name, &[n])?,
+            bias,
+        })
+    }
+
+    /// A linear map of `k` inputs made of several stored ones with `n_out` outputs each.
+    fn linear(&self, names: &[String], n_out: &[usize], k: usize) -> Result<Linear, LoadError> {
+        let n: usize = n_out.iter().sum();
+        let weight = if self.layout.is_in_out {
+            self.raw(&names[0], &[k, n])?
+        } else {
+            let parts = names
+                .iter()
+                .zip(n_out)
+                .map(|(name, n)| {
+                    Ok(Matrix {
+                        values: self.raw(name, &[*n, k])?,
+                        n_rows: *n,
+                    })
+                })
+                .collect::<Result<Vec<_>, LoadError>>()?;
+            side_by_side(&parts, k)
+        };
+        self.finish_linear(weight, names, n_out, k)
+    }
+
+    fn finish_linear(
+        &self,
+        weight: Vec<f32>,
+        names: &[String],
+        n_out: &[usize],
+        k: usize,
+    ) -> Result<Linear, LoadError> {
+        let n: usize = n_out.iter().sum();
+        let bias = if self.layout.biases {
+            let parts = names
+                .iter()
+                .zip(n_out)
+                .map(|(name, n)| self.bias(name, *n))
+                .collect::<Result<Vec<_>, _>>()?;
+            Some(parts.concat())
+        } else {
+            None
+        };
+        Ok(Linear {
+            weight: Tensor::from_vec(weight, (k, n), &Device::Cpu)?,
+            bias,
+        })
+    }
+
+    fn qkv(&self, layer: usize) -> Result<Linear, LoadError> {
+        let a = self.architecture;
+        let (q, g) = (a.n_head * a.head_dim, a.kv_width());
+        match &self.layout.qkv {
+            Qkv::Fused(name) => self.linear(&[numbered(name, layer)], &[q + 2 * g], a.n_embd),
+            Qkv::Split(names) => {
+                let names = names.map(|it| numbered(it, layer));
+                let mut parts = Vec::new();
+                for (name, n) in names.iter().zip([q, g, g]) {
+                    let values = self.raw(name, &[n, a.n_embd])?;
+                    parts.push(Matrix { values, n_rows: n });
+                }
+                if self.layout.is_interleaved {
+                    for part in &mut parts[..2] {
+                        part.values = half_split(&part.values, a.head_dim, a.n_embd);
+                    }
+                }
+                let weight = side_by_side(&parts, a.n_embd);
+                self.finish_linear(weight, &names, &[q, g, g], a.n_embd)
+            }
+        }
+    }
+
+    fn layer(&self, i: usize) -> Result<Layer, LoadError> {
+        let (a, layout) = (self.architecture, self.layout);
+        let up: Vec<String> = layout.up.iter().map(|it| numbered(it, i)).collect();
+        debug_assert_eq!(up.len(), if a.mlp == Mlp::SwiGlu { 2 } else { 1 });
+        let up = self.linear(&up, &vec![a.n_ff; up.len()], a.n_embd)?;
+        let attention_width = a.n_head * a.head_dim;
+        Ok(Layer {
+            attention_norm: self.norm(&numbered(layout.attention_norm, i))?,
+            qkv: self.qkv(i)?,
+            query_key_norm: None,
+            output: self.linear(&[numbered(layout.output, i)], &[a.n_embd], attention_width)?,
+            mlp_norm: self.norm(&numbered(layout.mlp_norm, i))?,
+            up,
+            down: self.linear(&[numbered(layout.down, i)], &[a.n_embd], a.n_ff)?,
+        })
+    }
+
+    /// The vocabulary head: its own tensor, or the embedding read the other way round.
+    fn head(&self, token_embedding: &[f32]) -> Result<Linear, LoadError> {
+        let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
+        let name = format!("{}.weight", self.layout.head);
+        let is_own = self.weights.has(&name);
+        let values = if is_own {
+            self.weights.take(&name, &[n_vocab, n_embd])?
+        } else {
+            token_embedding.to_vec()
+        };
+        let weight = Tensor::from_vec(values, (n_vocab, n_embd), &Device::Cpu)?.t()?;
+        Ok(Linear { weight, bias: None })
+    }
+}
+
+/// Reorders each head's rows from llama.cpp's interleaved pairs (0 1)(2 3)... to
+/// halves: pair `i` becomes rows `i` and `i + D/2`, the order the decoder rotates.
+fn half_split(rows: &[f32], head_dim: usize, width: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(rows.len());
+    for head in rows.chunks_exact(head_dim * width) {
+        for parity in 0..2 {
+            for pair in 0..head_dim / 2 {
+                let row = 2 * pair + parity;
+                out.extend_from_slice(&head[row * width..(row + 1) * width]);
+            }
+        }
+    }
+    out
+}
+
+fn refuse_too_large(a: &Architecture) -> Result<(), LoadError> {
+    let per_layer = a.n_embd * (a.n_head + 2 * a.n_kv_head) * a.head_dim
+        + a.n_head * a.head_dim * a.n_embd
+        + a.n_embd * a.n_ff * if a.mlp == Mlp::SwiGlu { 3 } else { 2 };
+    let positions = if a.positions == Positions::Learned {
+        a.n_context
+    } else {
+        0
+    };
+    // The embedding stands twice: by token for the input, and as the head.
+    let n_floats = a.n_layer * per_layer + (2 * a.n_vocab + positions) * a.n_embd;
+    let needed_bytes = 4 * n_floats as u64;
+    match free_memory_bytes() {
+        Some(free_bytes) if free_bytes < needed_bytes => Err(LoadError::Memory {
+            needed_bytes,
+            free_bytes,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Memory that can be taken without swapping, where the system tells.
+fn free_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|it| it.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interleaved_heads_become_halves() {
+        // One head of D = 4, rows 0 1 2 3 of width 1: pairs (0 1)(2 3) to halves 0 2 | 1 3.
+        assert_eq!(
+            half_split(&[0.0, 1.0, 2.0, 3.0], 4, 1),
+            [0.0, 2.0, 1.0, 3.0]
+        );
+    }
+}
