@@ -1,0 +1,380 @@
+//! Cases, rendered and tokenised one after another.
+
+use std::sync::Arc;
+
+use crate::experiment::{Diagnostic, Diagnostics, FewshotSpec, Overflow, ShotOrder};
+use crate::request::{Digest, Failure, GenerationParams, Request, Sampling, sampling_stream};
+use crate::template::{self, Draw, Guard, Guarded};
+
+use super::Plan;
+use super::answers::AnswerTemplates;
+use super::case::{Case, CaseKey, ScoredText};
+use super::join::{self, JoinError, Joined};
+use super::prompt::{PlannedVariant, Rendering};
+
+/// One model's view of a plan: renders and tokenises cases.
+pub struct Caser<'a> {
+    plan: &'a Plan,
+    model: usize,
+    guard: Guard,
+    date: Option<String>,
+    answers: AnswerTemplates<'a>,
+}
+
+/// A prompt that fits, or the best that could be done.
+struct Fitted {
+    prompt: Guarded,
+    scored: Vec<ScoredText>,
+    generation: Option<Result<Request, Failure>>,
+    n_context_tokens: usize,
+    n_truncated_tokens: usize,
+    is_overflow: bool,
+}
+
+impl Plan {
+    /// The cases of one model, in table order.
+    pub fn cases(&self, model: usize) -> impl Iterator<Item = Case> + '_ {
+        let caser = self.caser(model);
+        let (n_examples, n_repeats) = (self.examples.len(), self.n_repeats());
+        (0..self.variants.len())
+            .flat_map(move |variant| {
+                (0..n_examples).flat_map(move |example| {
+                    (0..n_repeats).map(move |repeat| CaseKey {
+                        model,
+                        variant,
+                        example,
+                        repeat,
+                    })
+                })
+            })
+            .map(move |key| caser.case(key))
+    }
+
+    /// Renders and tokenises for one model.
+    pub fn caser(&self, model: usize) -> Caser<'_> {
+        // Compiled before without a problem.
+        let answers =
+            AnswerTemplates::compile(&self.experiment, &self.dataset, &mut Diagnostics::new());
+        Caser {
+            plan: self,
+            model,
+            guard: Guard::new(self.models[model].model.tokenizer.specials()),
+            date: self
+                .experiment
+                .spec
+                .experiment
+                .date
+                .map(|it| it.to_string()),
+            answers,
+        }
+    }
+
+    /// Problems of the first example on each model and variant.
+    pub(super) fn first_problems(&self) -> Diagnostics {
+        let mut problems = Diagnostics::new();
+        for model in 0..self.models.len() {
+            let caser = self.caser(model);
+            for (index, variant) in self.variants.iter().enumerate() {
+                let key = CaseKey {
+                    model,
+                    variant: index,
+                    example: 0,
+                    repeat: 0,
+                };
+                if let Err(message) = caser.try_prompt(key, variant) {
+                    let name = &self.models[model].name;
+                    problems.push(
+                        Diagnostic::error(format!(
+                            "variant `{}` on model `{name}`: {message}",
+                            variant.name
+                        ))
+                        .at(&self.experiment.spec.variants[&variant.name].name.place, ""),
+                    );
+                }
+            }
+        }
+        problems
+    }
+}
+
+impl Caser<'_> {
+    /// Renders and tokenises one case.
+    ///
+    /// Trouble with the case becomes a failure inside it: it is then counted and shown.
+    pub fn case(&self, key: CaseKey) -> Case {
+        let variant = &self.plan.variants[key.variant];
+        let mut n_shots = variant.n_shots;
+        let policy = self.plan.experiment.spec.scoring.overflow;
+        loop {
+            let fitted = match self.render(key, variant, n_shots) {
+                Ok(prompt) => self.fit(key, variant, prompt, policy),
+                Err(message) => self.broken(key, &message),
+            };
+            if fitted.is_overflow && policy == Overflow::DropShots && 0 < n_shots {
+                n_shots -= 1;
+                continue;
+            }
+            return Case {
+                key,
+                prompt: fitted.prompt.text,
+                n_context_tokens: fitted.n_context_tokens,
+                scored: fitted.scored,
+                generation: fitted.generation,
+                n_dropped_shots: variant.n_shots - n_shots,
+                n_truncated_tokens: fitted.n_truncated_tokens,
+            };
+        }
+    }
+
+    fn try_prompt(&self, key: CaseKey, variant: &PlannedVariant) -> Result<(), String> {
+        let prompt = self.render(key, variant, variant.n_shots)?;
+        let model = &self.plan.models[self.model].model;
+        join::prompt_tokens(model, &prompt)
+            .map(|_| ())
+            .map_err(|err| err.to_string())
+    }
+
+    /// The shots of a case, as indices into the pool.
+    fn shots(&self, key: CaseKey, variant: &PlannedVariant, n_shots: usize) -> Vec<usize> {
+        let Some(pool) = self.plan.pool.as_ref().filter(|_| 0 < n_shots) else {
+            return Vec::new();
+        };
+        let spec = &self.plan.experiment.spec;
+        let order = match spec.fewshot.as_ref() {
+            None
+            | Some(FewshotSpec {
+                order: ShotOrder::Fixed,
+                ..
+            }) => template::ShotOrder::Fixed,
+            Some(FewshotSpec {
+                order: ShotOrder::PerExample,
+                ..
+            }) => template::ShotOrder::PerExample,
+            Some(FewshotSpec {
+                order: ShotOrder::First,
+                ..
+            }) => template::ShotOrder::First,
+        };
+        let draw = Draw {
+            order,
+            seed: spec.experiment.seed,
+            variant: &variant.name,
+            example_id: &self.plan.examples[key.example].id,
+        };
+        let own = &self.plan.row(key.example).digest;
+        template::draw(pool.rows.len(), n_shots, draw, |it| {
+            pool.rows[it].digest == *own
+        })
+    }
+
+    fn render(
+        &self,
+        key: CaseKey,
+        variant: &PlannedVariant,
+        n_shots: usize,
+    ) -> Result<Guarded, String> {
+        let rendering = Rendering {
+            model: &self.plan.models[self.model].model,
+            guard: &self.guard,
+            pool: self.plan.pool.as_ref(),
+            answers: &self.answers,
+            date: self.date.as_deref(),
+        };
+        let shots = self.shots(key, variant, n_shots);
+        rendering.prompt(variant, &self.plan.row(key.example).fields, &shots)
+    }
+
+    /// Tokenises a prompt with everything scored after it.
+    fn fit(
+        &self,
+        key: CaseKey,
+        variant: &PlannedVariant,
+        prompt: Guarded,
+        policy: Overflow,
+    ) -> Fitted {
+        let model = &self.plan.models[self.model].model;
+        let default = join::default_delimiter(&prompt.text, variant.is_chat());
+        let delimiter = match &variant.delimiter {
+            Some(it) if !variant.is_chat() => it.as_str(),
+            _ => default,
+        };
+        let mut fitted = Fitted {
+            prompt,
+            scored: Vec::new(),
+            generation: None,
+            n_context_tokens: 0,
+            n_truncated_tokens: 0,
+            is_overflow: false,
+        };
+        if key.repeat == 0 {
+            for (choice_index, is_target, text) in self.texts(key) {
+                let target = self.guard.remove(&self.guard.text(&text));
+                let joined = join::join(model, &fitted.prompt, delimiter, &target);
+                let scored = self.scored(&mut fitted, joined, policy);
+                let (boundary_merge, requests) = scored;
+                fitted.scored.push(ScoredText {
+                    choice_index,
+                    is_target,
+                    text,
+                    boundary_merge,
+                    requests,
+                });
+            }
+        }
+        fitted.generation = self.generation(key, &mut fitted, policy);
+        fitted
+    }
+
+    /// The texts to score: every choice, or the target.
+    fn texts(&self, key: CaseKey) -> Vec<(Option<usize>, bool, String)> {
+        let answer = &self.plan.answers[key.example];
+        if answer.choices.is_empty() {
+            return answer
+                .references
+                .first()
+                .map(|it| (None, true, it.clone()))
+                .into_iter()
+                .collect();
+        }
+        let choices = answer.choices.iter().cloned().enumerate();
+        choices
+            .map(|(i, it)| (Some(i), answer.target_choice == Some(i), it))
+            .collect()
+    }
+
+    fn scored(
+        &self,
+        fitted: &mut Fitted,
+        joined: Result<Joined, JoinError>,
+        policy: Overflow,
+    ) -> (bool, Result<Vec<Request>, Failure>) {
+        let model = &self.plan.models[self.model].model;
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(err) => {
+                return (
+                    false,
+                    Err(Failure::Engine {
+                        message: err.to_string(),
+                    }),
+                );
+            }
+        };
+        fitted.n_context_tokens = joined.first_scored;
+        let merge = joined.boundary_merge;
+        if let Some(requests) = joined.requests(model.n_context) {
+            return (merge, Ok(requests));
+        }
+        fitted.is_overflow = true;
+        let overflow = Failure::ContextOverflow {
+            needed: joined.tokens.len() - 1,
+            n_context: model.n_context,
+        };
+        if policy != Overflow::TruncateLeft {
+            return (merge, Err(overflow));
+        }
+        let before = joined.tokens.len();
+        let truncated = joined.truncated_left(model.n_context, model.bos);
+        let requests = truncated.and_then(|it| {
+            fitted.n_truncated_tokens = fitted.n_truncated_tokens.max(before - it.tokens.len());
+            it.requests(model.n_context)
+        });
+        (merge, requests.ok_or(overflow))
+    }
+
+    fn generation(
+        &self,
+        key: CaseKey,
+        fitted: &mut Fitted,
+        policy: Overflow,
+    ) -> Option<Result<Request, Failure>> {
+        let spec = self.plan.experiment.spec.generation.as_ref()?;
+        let model = &self.plan.models[self.model].model;
+        let mut tokens = match join::prompt_tokens(model, &fitted.prompt) {
+            Ok(tokens) => tokens,
+            Err(err) => {
+                return Some(Err(Failure::Engine {
+                    message: err.to_string(),
+                }));
+            }
+        };
+        if fitted.n_context_tokens == 0 {
+            fitted.n_context_tokens = tokens.len();
+        }
+        let max_tokens = spec.max_tokens.get() as usize;
+        let needed = tokens.len() + max_tokens;
+        if model.n_context < needed {
+            fitted.is_overflow = true;
+            let excess = needed - model.n_context;
+            let keep = usize::from(model.bos.is_some() && tokens.first().copied() == model.bos);
+            if policy != Overflow::TruncateLeft || tokens.len() <= excess + keep {
+                return Some(Err(Failure::ContextOverflow {
+                    needed,
+                    n_context: model.n_context,
+                }));
+            }
+            tokens.drain(keep..keep + excess);
+            fitted.n_truncated_tokens = fitted.n_truncated_tokens.max(excess);
+        }
+        let sampling = if spec.is_greedy() {
+            Sampling::Greedy
+        } else {
+            let seed = self.plan.experiment.spec.experiment.seed;
+            let example_id = &self.plan.examples[key.example].id;
+            let digest = Digest(*model.digest.as_bytes());
+            let variant = &self.plan.variants[key.variant].name;
+            Sampling::Draw {
+                temperature: spec.temperature.get() as f32,
+                top_k: spec.top_k.map(|it| it.get() as usize),
+                top_p: spec.top_p.map(|it| it.get() as f32),
+                min_p: spec.min_p.map(|it| it.get() as f32),
+                stream: sampling_stream(seed, digest, variant, example_id, key.repeat),
+            }
+        };
+        let params = GenerationParams {
+            max_tokens,
+            stop: spec.stop.clone(),
+            sampling,
+            repetition_penalty: spec.repetition_penalty.map_or(1.0, |it| it.get() as f32),
+        };
+        Some(Ok(Request::generation(tokens, Arc::new(params))))
+    }
+
+    /// A case whose prompt could not be rendered.
+    fn broken(&self, key: CaseKey, message: &str) -> Fitted {
+        let failure = Failure::Engine {
+            message: message.to_owned(),
+        };
+        let texts = if key.repeat == 0 {
+            self.texts(key)
+        } else {
+            Vec::new()
+        };
+        let scored = texts
+            .into_iter()
+            .map(|(choice_index, is_target, text)| ScoredText {
+                choice_index,
+                is_target,
+                text,
+                boundary_merge: false,
+                requests: Err(failure.clone()),
+            });
+        Fitted {
+            prompt: Guarded {
+                text: String::new(),
+                plain: Vec::new(),
+            },
+            scored: scored.collect(),
+            generation: self
+                .plan
+                .experiment
+                .spec
+                .generation
+                .as_ref()
+                .map(|_| Err(failure.clone())),
+            n_context_tokens: 0,
+            n_truncated_tokens: 0,
+            is_overflow: false,
+        }
+    }
+}

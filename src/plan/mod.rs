@@ -1,0 +1,340 @@
+//! Every cross-check of one input against another, and the cases that follow.
+//!
+//! Experiment, dataset, templates and models meet here and nowhere else. Building
+//! goes in two steps: [`Draft::new`] reads the data and finds every mistake that
+//! can be found without a model; [`Draft::with_models`] adds tokenizers and chat
+//! templates and finds the rest. Neither needs weights. A [`Plan`] then yields its
+//! [`Case`]s lazily, in table order: model, variant, example, repeat.
+
+mod answers;
+mod case;
+mod cases;
+mod data;
+mod files;
+mod join;
+mod prompt;
+mod template_check;
+
+use std::sync::Arc;
+
+pub use answers::Answer;
+pub use case::{Case, CaseKey, ScoredText};
+pub use join::{JoinError, Joined, default_delimiter, join, prompt_tokens, stripped};
+pub use prompt::PlannedVariant;
+
+use crate::dataset::{Dataset, Example, Row};
+use crate::experiment::{
+    Diagnostic, Diagnostics, Experiment, MetricName, MetricOptions, ModelSpec,
+};
+use crate::model::Model;
+use crate::request::Digest;
+use answers::AnswerTemplates;
+use data::Data;
+
+/// Which of the file's variants and models take part.
+pub struct Selection<'a> {
+    /// Whether a variant of that name does.
+    pub variant: &'a dyn Fn(&str) -> bool,
+    /// Whether a model of that name does.
+    pub model: &'a dyn Fn(&str) -> bool,
+}
+
+/// An experiment whose data and templates fit together; no models yet.
+#[derive(Debug)]
+pub struct Draft {
+    experiment: Experiment,
+    data: Data,
+    variants: Vec<PlannedVariant>,
+    answers: Vec<Answer>,
+    model_names: Vec<String>,
+}
+
+/// Everything that will be asked, ready to be asked.
+#[derive(Debug)]
+pub struct Plan {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// The dataset, all rows.
+    pub dataset: Dataset,
+    /// The few-shot pool.
+    pub pool: Option<Dataset>,
+    /// The examples that take part, in dataset order.
+    pub examples: Vec<Example>,
+    /// The right answer of each example.
+    pub answers: Vec<Answer>,
+    /// The variants that take part, in file order.
+    pub variants: Vec<PlannedVariant>,
+    /// The models that take part, in file order.
+    pub models: Vec<PlannedModel>,
+}
+
+/// A model under its name in the experiment file.
+#[derive(Debug, Clone)]
+pub struct PlannedModel {
+    /// The name.
+    pub name: String,
+    /// Tokenizer, chat template and files.
+    pub model: Arc<Model>,
+}
+
+impl Draft {
+    /// Reads data and templates; collects every problem that needs no model.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn new(experiment: Experiment, selection: &Selection<'_>) -> Result<Self, Diagnostics> {
+        let mut problems = Diagnostics::new();
+        let spec = &experiment.spec;
+        refuse_later_features(&experiment, &mut problems);
+        let model_names: Vec<String> = spec
+            .models
+            .keys()
+            .filter(|it| (selection.model)(it))
+            .cloned()
+            .collect();
+        if model_names.is_empty() {
+            problems.push(none_selected("--model", spec.models.keys()));
+        }
+        let chosen: Vec<_> = spec
+            .variants
+            .iter()
+            .filter(|it| (selection.variant)(it.0))
+            .collect();
+        if chosen.is_empty() {
+            problems.push(none_selected("--variant", spec.variants.keys()));
+        }
+        let Some(data) = data::read(&experiment, &mut problems) else {
+            return Err(problems);
+        };
+        let (dataset, pool) = (&data.dataset, data.pool.as_ref());
+        let templates = AnswerTemplates::compile(&experiment, dataset, &mut problems);
+        let mut variants = Vec::new();
+        for (_, spec) in chosen {
+            variants.extend(prompt::compile(
+                &experiment,
+                spec,
+                dataset,
+                pool,
+                &mut problems,
+            ));
+        }
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        let answers = templates.answers(&experiment, dataset, &data.examples, &mut problems);
+        let rows: Vec<usize> = data.examples.iter().map(|it| it.row_index).collect();
+        for variant in &variants {
+            prompt::try_rows(variant, dataset, &rows, pool, &mut problems);
+        }
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        drop(templates);
+        Ok(Self {
+            experiment,
+            data,
+            variants,
+            answers,
+            model_names,
+        })
+    }
+
+    /// The models to open, by name.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &ModelSpec)> {
+        let spec = &self.experiment.spec;
+        self.model_names
+            .iter()
+            .map(|name| (name.as_str(), &spec.models[name]))
+    }
+
+    /// The experiment.
+    pub fn experiment(&self) -> &Experiment {
+        &self.experiment
+    }
+
+    /// Adds the opened models, in the order of [`Draft::models`], and tries the first
+    /// example of every variant on every model.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once: a chat variant on a model without chat template, a prompt
+    /// that begins with two BOS tokens, ...
+    pub fn with_models(self, models: Vec<Arc<Model>>) -> Result<Plan, Diagnostics> {
+        let models = self
+            .model_names
+            .into_iter()
+            .zip(models)
+            .map(|(name, model)| PlannedModel { name, model })
+            .collect();
+        let plan = Plan {
+            experiment: self.experiment,
+            dataset: self.data.dataset,
+            pool: self.data.pool,
+            examples: self.data.examples,
+            answers: self.answers,
+            variants: self.variants,
+            models,
+        };
+        let problems = plan.first_problems();
+        if problems.has_errors() {
+            Err(problems)
+        } else {
+            Ok(plan)
+        }
+    }
+}
+
+impl Plan {
+    /// The row of an example.
+    pub fn row(&self, example: usize) -> &Row {
+        self.examples[example].row(&self.dataset)
+    }
+
+    /// Generations per case; 0 without generation.
+    pub fn n_generations(&self) -> usize {
+        self.experiment
+            .spec
+            .generation
+            .as_ref()
+            .map_or(0, |it| it.repeats.get() as usize)
+    }
+
+    /// Cases per model, variant and example.
+    pub fn n_repeats(&self) -> usize {
+        self.n_generations().max(1)
+    }
+
+    /// All cases.
+    pub fn n_cases(&self) -> usize {
+        self.models.len() * self.variants.len() * self.examples.len() * self.n_repeats()
+    }
+
+    /// Whether the experiment has a target.
+    pub fn has_target(&self) -> bool {
+        self.experiment.spec.dataset.target.is_some()
+    }
+
+    /// Whether the experiment has choices.
+    pub fn has_choices(&self) -> bool {
+        self.experiment.spec.dataset.choices.is_some()
+    }
+
+    /// The number of choices, where every example has the same ones in the same order.
+    pub fn n_fixed_choices(&self) -> Option<usize> {
+        let first = &self.answers.first()?.choices;
+        let is_fixed = !first.is_empty() && self.answers.iter().all(|it| it.choices == *first);
+        is_fixed.then_some(first.len())
+    }
+
+    /// Each example's cluster, if the experiment names them.
+    pub fn clusters(&self) -> Option<Vec<String>> {
+        self.examples.iter().map(|it| it.cluster.clone()).collect()
+    }
+
+    /// The index of the control variant, if it takes part.
+    pub fn control(&self) -> Option<usize> {
+        let name = &self.experiment.spec.experiment.control.as_ref()?.value;
+        self.variants.iter().position(|it| it.name == *name)
+    }
+
+    /// The name of the metric that ranks the variants.
+    pub fn primary(&self) -> String {
+        let spec = &self.experiment.spec;
+        if let Some(name) = &spec.experiment.primary {
+            return name.value.clone();
+        }
+        if self.has_choices() {
+            return MetricName::Acc.as_str().to_owned();
+        }
+        let declared = spec.metrics.first().map(|it| it.name.clone());
+        declared.unwrap_or_else(|| MetricName::LoglikelihoodPerByte.as_str().to_owned())
+    }
+
+    /// Identifies what will be asked: equal plans lead to equal tables.
+    pub fn digest(&self) -> Digest {
+        let mut hash = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes())
+                .update(bytes);
+        };
+        add(self.experiment.digest.as_bytes());
+        add(&self.dataset.digest);
+        add(self.pool.as_ref().map_or(&[], |it| &it.digest[..]));
+        for example in &self.examples {
+            add(example.id.as_bytes());
+        }
+        for variant in &self.variants {
+            add(variant.name.as_bytes());
+            variant.sources().iter().for_each(|it| add(it.as_bytes()));
+        }
+        for model in &self.models {
+            add(model.name.as_bytes());
+            add(model.model.digest.as_bytes());
+        }
+        Digest(*hash.finalize().as_bytes())
+    }
+
+    /// The digest of one variant's templates.
+    pub fn template_digest(&self, variant: usize) -> Digest {
+        let mut hash = blake3::Hasher::new();
+        for source in self.variants[variant].sources() {
+            hash.update(&(source.len() as u64).to_le_bytes())
+                .update(source.as_bytes());
+        }
+        Digest(*hash.finalize().as_bytes())
+    }
+}
+
+/// What the file may say but this version cannot do yet.
+fn refuse_later_features(experiment: &Experiment, problems: &mut Diagnostics) {
+    let spec = &experiment.spec;
+    for metric in &spec.metrics {
+        if matches!(
+            metric.metric.value,
+            MetricName::AccPmi | MetricName::AccCalibrated
+        ) {
+            problems.push(
+                Diagnostic::error(format!(
+                    "this version cannot compute `{}` yet",
+                    metric.metric.value
+                ))
+                .at(&metric.metric.place, "")
+                .help("remove the metric; `acc`, `acc_norm` and `acc_bytes` need no declaration"),
+            );
+        }
+        if let MetricOptions::Contains {
+            value,
+            all,
+            any,
+            none,
+            ..
+        } = &metric.options
+        {
+            for text in value.iter().chain(all).chain(any).chain(none) {
+                if text.text.contains("{{") || text.text.contains("{%") {
+                    problems.push(
+                        Diagnostic::error("this version takes the texts of `contains` literally")
+                            .at(&text.place, "a template")
+                            .help("leave the text out to look for the target, which may differ by row"),
+                    );
+                }
+            }
+        }
+    }
+    for variant in spec.variants.values() {
+        if let Some(adapter) = &variant.adapter {
+            problems.push(
+                Diagnostic::error("this version cannot load adapters yet")
+                    .at(&adapter.place, "")
+                    .help("remove `adapter`"),
+            );
+        }
+    }
+}
+
+fn none_selected<'a>(flag: &str, names: impl Iterator<Item = &'a String>) -> Diagnostic {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    Diagnostic::error(format!("{flag} selects nothing"))
+        .help(format!("the file has: {}", names.join(", ")))
+}

@@ -1,0 +1,344 @@
+//! Runs a plan's cases through an engine, with the store in between.
+//!
+//! Cases are taken in windows bounded in tokens, so memory does not grow with the
+//! plan. Within a window equal requests collapse, stored answers are read, the
+//! rest goes to the engine in one call, and every answer is stored as it comes. A
+//! stop loses only what the engine had in flight.
+
+use std::collections::HashMap;
+
+use crate::engine::{Engine, EngineError, Stop};
+use crate::plan::{Case, CaseKey};
+use crate::request::{Outcome, Request, RequestKey};
+use crate::store::{Store, StoreError};
+
+/// Tokens of requests that are worked on together.
+///
+/// Sharing happens within a window, so it is large: about 16 MB of token ids.
+const WINDOW_TOKENS: usize = 4_000_000;
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine cannot go on.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What happened, for whoever draws progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All requests of a case are answered.
+    CaseDone {
+        /// The case.
+        key: CaseKey,
+        /// Whether every answer came from the store.
+        from_store: bool,
+    },
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Requests of all cases.
+    pub n_requests: usize,
+    /// Requests the engine answered.
+    pub n_computed: usize,
+    /// Requests answered by the store.
+    pub n_stored: usize,
+    /// Tokens in the requests the engine answered, before any sharing.
+    pub n_tokens_computed: usize,
+    /// Whether a stop cut the run short.
+    pub is_stopped: bool,
+}
+
+/// Where answers come from and go to, besides the engine.
+pub struct Storage<'a> {
+    /// The response store.
+    pub store: &'a mut Store,
+    /// Whether stored answers may be used; new ones are written either way.
+    pub may_read: bool,
+}
+
+/// Answers every case, in order, through `on_case(case, outcomes)`.
+///
+/// `outcomes` are in the order of [`Case::requests`]. Cases whose requests were not
+/// all answered before a stop are not reported.
+///
+/// # Errors
+///
+/// [`RunError`]; what was answered until then is stored.
+pub fn run(
+    cases: impl Iterator<Item = Case>,
+    engine: &dyn Engine,
+    storage: &mut Storage<'_>,
+    stop: &Stop,
+    on_progress: &mut dyn FnMut(Progress),
+    on_case: &mut dyn FnMut(Case, Vec<Outcome>),
+) -> Result<Tally, RunError> {
+    let mut tally = Tally::default();
+    let mut cases = cases.peekable();
+    while cases.peek().is_some() && !stop.is_raised() {
+        let mut window = Vec::new();
+        let mut n_tokens = 0;
+        while n_tokens < WINDOW_TOKENS {
+            let Some(case) = cases.next() else { break };
+            n_tokens += case.requests().map(|it| it.tokens.len()).sum::<usize>();
+            window.push(case);
+        }
+        run_window(
+            window,
+            engine,
+            storage,
+            stop,
+            &mut tally,
+            on_progress,
+            on_case,
+        )?;
+    }
+    tally.is_stopped = stop.is_raised();
+    Ok(tally)
+}
+
+/// The distinct requests of a window and who waits for them.
+#[derive(Default)]
+struct Window {
+    requests: Vec<Request>,
+    keys: Vec<RequestKey>,
+    outcomes: Vec<Option<Outcome>>,
+    /// For each case, the indices of its requests.
+    of_case: Vec<Vec<usize>>,
+    /// For each request, the cases that wait for it; a case may stand here twice.
+    waiting: Vec<Vec<usize>>,
+    n_missing: Vec<usize>,
+}
+
+impl Window {
+    fn new(cases: &[Case], engine: &dyn Engine) -> Self {
+        let mut window = Self::default();
+        let mut index_of: HashMap<RequestKey, usize> = HashMap::new();
+        for (case_index, case) in cases.iter().enumerate() {
+            let mut indices = Vec::new();
+            for request in case.requests() {
+                let key = request.key(engine.answerer());
+                let index = *index_of.entry(key).or_insert_with(|| {
+                    window.requests.push(request.clone());
+                    window.keys.push(key);
+                    window.waiting.push(Vec::new());
+                    window.requests.len() - 1
+                });
+                window.waiting[index].push(case_index);
+                indices.push(index);
+            }
+            window.n_missing.push(indices.len());
+            window.of_case.push(indices);
+        }
+        window.outcomes = vec![None; window.requests.len()];
+        window
+    }
+
+    /// Takes an answer and calls `done` for every case it completes.
+    fn answer(&mut self, index: usize, outcome: Outcome, mut done: impl FnMut(usize)) {
+        self.outcomes[index] = Some(outcome);
+        for case in &self.waiting[index] {
+            self.n_missing[*case] -= 1;
+            if self.n_missing[*case] == 0 {
+                done(*case);
+            }
+        }
+    }
+}
+
+fn run_window(
+    cases: Vec<Case>,
+    engine: &dyn Engine,
+    storage: &mut Storage<'_>,
+    stop: &Stop,
+    tally: &mut Tally,
+    on_progress: &mut dyn FnMut(Progress),
+    on_case: &mut dyn FnMut(Case, Vec<Outcome>),
+) -> Result<(), RunError> {
+    let mut window = Window::new(&cases, engine);
+    tally.n_requests += window.of_case.iter().map(Vec::len).sum::<usize>();
+    let mut progress = |case: usize, from_store| {
+        on_progress(Progress::CaseDone {
+            key: cases[case].key,
+            from_store,
+        });
+    };
+    for (case, n_missing) in window.n_missing.iter().enumerate() {
+        if *n_missing == 0 {
+            progress(case, true); // Nothing to ask: it failed when it was planned.
+        }
+    }
+    if storage.may_read {
+        for index in 0..window.requests.len() {
+            if let Some(response) = storage.store.get(window.keys[index])? {
+                tally.n_stored += 1;
+                window.answer(index, Ok(response), |case| progress(case, true));
+            }
+        }
+    }
+    let missing: Vec<usize> = (0..window.requests.len())
+        .filter(|it| window.outcomes[*it].is_none())
+        .collect();
+    let asked: Vec<Request> = missing
+        .iter()
+        .map(|it| window.requests[*it].clone())
+        .collect();
+    let mut store_error = None;
+    let engine_result = engine.run(&asked, stop, &mut |nth, outcome| {
+        let index = missing[nth];
+        tally.n_computed += 1;
+        tally.n_tokens_computed += window.requests[index].tokens.len();
+        if let Ok(response) = &outcome {
+            if let Err(err) = storage.store.put(window.keys[index], response) {
+                store_error.get_or_insert(err);
+                stop.raise();
+            }
+        }
+        window.answer(index, outcome, |case| progress(case, false));
+    });
+    let flushed = storage.store.flush();
+    if let Some(err) = store_error {
+        return Err(err.into());
+    }
+    engine_result?;
+    flushed?;
+    for (case, indices) in cases.into_iter().zip(&window.of_case) {
+        let outcomes: Option<Vec<Outcome>> = indices
+            .iter()
+            .map(|it| window.outcomes[*it].clone())
+            .collect();
+        if let Some(outcomes) = outcomes {
+            on_case(case, outcomes);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::plan::ScoredText;
+
+    fn case(example: usize, tokens: &[u32]) -> Case {
+        Case {
+            key: CaseKey {
+                model: 0,
+                variant: 0,
+                example,
+                repeat: 0,
+            },
+            prompt: String::new(),
+            n_context_tokens: 1,
+            scored: vec![ScoredText {
+                choice_index: None,
+                is_target: true,
+                text: "t".to_owned(),
+                boundary_merge: false,
+                requests: Ok(vec![Request::loglikelihood(tokens, 1)]),
+            }],
+            generation: None,
+            n_dropped_shots: 0,
+            n_truncated_tokens: 0,
+        }
+    }
+
+    fn run_all(
+        cases: &[Case],
+        engine: &FakeEngine,
+        store: &mut Store,
+        may_read: bool,
+    ) -> (Tally, Vec<Vec<Outcome>>) {
+        let mut outcomes = Vec::new();
+        let mut storage = Storage { store, may_read };
+        let tally = run(
+            cases.iter().cloned(),
+            engine,
+            &mut storage,
+            &Stop::new(),
+            &mut |_| {},
+            &mut |_, it| outcomes.push(it),
+        )
+        .unwrap();
+        (tally, outcomes)
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.sqlite3")).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_rerun_computes_nothing_and_answers_the_same() {
+        let (_folder, mut store) = store();
+        let engine = FakeEngine::new(7, 16);
+        let cases = [case(0, &[1, 2, 3]), case(1, &[1, 4]), case(2, &[1, 2, 3])];
+        let (first, a) = run_all(&cases, &engine, &mut store, true);
+        assert_eq!(
+            (first.n_requests, first.n_computed),
+            (3, 2),
+            "equal requests collapse"
+        );
+        let (second, b) = run_all(&cases, &engine, &mut store, true);
+        assert_eq!((second.n_computed, second.n_stored), (0, 2));
+        assert_eq!(a, b);
+        let (fresh, c) = run_all(&cases, &engine, &mut store, false);
+        assert_eq!((fresh.n_computed, fresh.n_stored), (2, 0));
+        assert_eq!(a, c);
+    }
+
+    #[test]
+    fn failures_are_reported_and_tried_again() {
+        let (_folder, mut store) = store();
+        let engine = FakeEngine::new(7, 2);
+        let cases = [case(0, &[1, 2, 3, 4]), case(1, &[1, 4])];
+        for _ in 0..2 {
+            let (_, outcomes) = run_all(&cases, &engine, &mut store, true);
+            assert!(
+                outcomes[0][0].is_err() && outcomes[1][0].is_ok(),
+                "{outcomes:?}"
+            );
+        }
+        // Run one: two computed. Run two: the failure again, the answer from the store.
+        assert_eq!(engine.n_computed(), 3);
+    }
+
+    #[test]
+    fn a_stop_keeps_what_was_answered() {
+        let (_folder, mut store) = store();
+        let engine = FakeEngine::new(7, 16);
+        let cases: Vec<Case> = (0..5).map(|i| case(i, &[1, 2, i as u32])).collect();
+        let stop = Stop::new();
+        let mut n_done = 0;
+        let mut storage = Storage {
+            store: &mut store,
+            may_read: true,
+        };
+        let tally = run(
+            cases.iter().cloned(),
+            &engine,
+            &mut storage,
+            &stop,
+            &mut |_| {
+                n_done += 1;
+                if n_done == 2 {
+                    stop.raise();
+                }
+            },
+            &mut |_, _| {},
+        )
+        .unwrap();
+        assert!(tally.is_stopped);
+        assert_eq!(tally.n_computed, 2);
+        let (resumed, outcomes) = run_all(&cases, &engine, &mut store, true);
+        assert_eq!((resumed.n_computed, resumed.n_stored), (3, 2));
+        assert_eq!(outcomes.len(), 5);
+    }
+}
