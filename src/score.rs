@@ -1,0 +1,440 @@
+//! Turns responses into scores, one per case.
+//!
+//! A [`Score`] is a fact about a single case: how likely the target was, which
+//! choice ranked first, what was generated and how it was judged. Averages live in
+//! [`crate::metric`].
+//!
+//! Every function is pure, so stored responses can be scored again years later
+//! without a model. Knows `plan`, `request` and `text_metric`, and of `experiment`
+//! how metrics are declared; must not know `engine`.
+
+use crate::experiment::{self, MetricName, MetricOptions, MetricSpec};
+use crate::plan::{Case, CaseKey, ScoredText};
+use crate::request::{Failure, FinishReason, Outcome, Response};
+use crate::text_metric::{
+    BleuTokenizer, CaseJudgement, ContainsMode, Normalizer, Pattern, TextJudge, TextMetric,
+    TextMetricError,
+};
+
+/// Whether a case has its answers; says nothing about how good they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Everything asked was answered.
+    Ok,
+    /// The prompt does not fit the model.
+    ContextOverflow,
+    /// The model produced NaN or infinite logits.
+    NonFinite,
+    /// The target has probability 0, so its log-likelihood is no number to average.
+    ZeroProbability,
+    /// The engine failed on this case.
+    EngineError,
+    /// A server failed on this case.
+    RemoteError,
+}
+
+impl Status {
+    /// All statuses.
+    pub const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::ContextOverflow,
+        Self::NonFinite,
+        Self::ZeroProbability,
+        Self::EngineError,
+        Self::RemoteError,
+    ];
+
+    /// The name used in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ContextOverflow => "context_overflow",
+            Self::NonFinite => "non_finite",
+            Self::ZeroProbability => "zero_probability",
+            Self::EngineError => "engine_error",
+            Self::RemoteError => "remote_error",
+        }
+    }
+
+    /// The status of that name in a table.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+}
+
+impl From<&Failure> for Status {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::ContextOverflow { .. } => Self::ContextOverflow,
+            Failure::NonFinite => Self::NonFinite,
+            Failure::Engine { .. } => Self::EngineError,
+        }
+    }
+}
+
+/// What is known about one case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// Its place in the plan.
+    pub key: CaseKey,
+    /// Whether all answers are there.
+    pub status: Status,
+    /// What went wrong, for a person.
+    pub message: Option<String>,
+    /// The prompt as rendered.
+    pub prompt: String,
+    /// Tokens of the context.
+    pub n_context_tokens: usize,
+    /// The target's likelihood; with choices, that of the right choice. Only on repeat 0.
+    pub likelihood: Option<Likelihood>,
+    /// Every choice; empty without choices and on later repeats.
+    pub choices: Vec<ChoiceScore>,
+    /// The generation.
+    pub generation: Option<Generation>,
+    /// One entry per declared text metric; `None` where there is nothing to judge.
+    pub judgements: Vec<Option<CaseJudgement>>,
+    /// Scored tokens, where they were asked for.
+    pub tokens: Vec<TokenScore>,
+}
+
+/// How likely a text was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likelihood {
+    /// Sum of the tokens' logprobs, in nats; finite and at most 0.
+    pub loglikelihood: f64,
+    /// Scored tokens.
+    pub n_tokens: usize,
+    /// UTF-8 bytes of the target's own text.
+    pub n_bytes: usize,
+    /// Whether every scored token was the most likely one.
+    pub greedy_match: bool,
+    /// Whether a token straddled the border between prompt and scored text.
+    pub boundary_merge: bool,
+}
+
+/// How likely one choice was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChoiceScore {
+    /// The choice's text.
+    pub text: String,
+    /// Whether it is the right one.
+    pub is_target: bool,
+    /// In nats; may be -inf.
+    pub loglikelihood: f64,
+    /// Scored tokens.
+    pub n_tokens: usize,
+}
+
+impl ChoiceScore {
+    /// Unicode characters of the choice's own text, by which `acc_norm` divides.
+    pub fn n_chars(&self) -> usize {
+        self.text.chars().count()
+    }
+
+    /// UTF-8 bytes of the choice's own text, by which `acc_bytes` divides.
+    pub fn n_bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+/// What was generated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// The text, cut at a stop text.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens written, the end token excluded.
+    pub n_tokens: usize,
+}
+
+/// One scored token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenScore {
+    /// The choice it belongs to, if any.
+    pub choice_index: Option<usize>,
+    /// Its place among the scored tokens, from 0.
+    pub position: usize,
+    /// Its id.
+    pub token_id: u32,
+    /// In nats.
+    pub logprob: f32,
+    /// Whether it was the most likely one.
+    pub is_argmax: bool,
+}
+
+/// What a case is scored against.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// Accepted outputs, the first one is the target.
+    pub references: &'a [String],
+    /// The declared text metrics.
+    pub judges: &'a [TextJudge],
+    /// Whether to keep every scored token.
+    pub keep_tokens: bool,
+}
+
+/// Scores one case from the outcomes of [`Case::requests`], in that order.
+pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
+    let mut outcomes = outcomes.into_iter();
+    let mut trouble: Option<(Status, String)> = None;
+    let mut report = |status: Status, message: String| {
+        trouble.get_or_insert((status, message));
+    };
+    let mut likelihood = None;
+    let mut choices = Vec::new();
+    let mut tokens = Vec::new();
+    let mut is_complete = true;
+    for scored in &case.scored {
+        match read_text(scored, &mut outcomes) {
+            Ok(read) => {
+                if scored.is_target && read.loglikelihood == f64::NEG_INFINITY {
+                    report(
+                        Status::ZeroProbability,
+                        "the model gives the target probability 0".to_owned(),
+                    );
+                    is_complete = false;
+                } else if scored.is_target {
+                    likelihood = Some(read.likelihood(scored));
+                }
+                if let Some(choice_index) = scored.choice_index {
+                    debug_assert_eq!(choice_index, choices.len(), "choices come in order");
+                    choices.push(ChoiceScore {
+                        text: scored.text.clone(),
+                        is_target: scored.is_target,
+                        loglikelihood: read.loglikelihood,
+                        n_tokens: read.tokens.len(),
+                    });
+                }
+                if key.keep_tokens {
+                    tokens.extend(read.tokens);
+                }
+            }
+            Err(failure) => {
+                report(Status::from(&failure), failure.to_string());
+                is_complete = false;
+            }
+        }
+    }
+    if !is_complete {
+        // A ranking without all its choices would be a guess.
+        choices.clear();
+        if case.scored.iter().any(|it| it.choice_index.is_some()) {
+            likelihood = None;
+        }
+    }
+    let generation = match &case.generation {
+        None => None,
+        Some(Err(failure)) => Some(Err(failure.clone())),
+        Some(Ok(_)) => outcomes.next(),
+    };
+    let generation = match generation {
+        Some(Ok(Response::Generation {
+            tokens,
+            text,
+            finish_reason,
+        })) => Some(Generation {
+            text,
+            finish_reason,
+            n_tokens: tokens.len(),
+        }),
+        Some(Err(failure)) => {
+            report(Status::from(&failure), failure.to_string());
+            None
+        }
+        _ => None,
+    };
+    let judge = |judge: &TextJudge| {
+        generation
+            .as_ref()
+            .and_then(|it| judge.judge(&it.text, key.references).ok())
+    };
+    let (status, message) = trouble.map_or((Status::Ok, None), |it| (it.0, Some(it.1)));
+    Score {
+        key: case.key,
+        status,
+        message,
+        likelihood,
+        choices,
+        judgements: key.judges.iter().map(judge).collect(),
+        generation,
+        tokens,
+        prompt: case.prompt,
+        n_context_tokens: case.n_context_tokens,
+    }
+}
+
+/// A text's tokens, put together from its requests.
+struct ReadText {
+    loglikelihood: f64,
+    greedy_match: bool,
+    tokens: Vec<TokenScore>,
+}
+
+impl ReadText {
+    fn likelihood(&self, scored: &ScoredText) -> Likelihood {
+        Likelihood {
+            loglikelihood: self.loglikelihood,
+            n_tokens: self.tokens.len(),
+            n_bytes: scored.text.len(),
+            greedy_match: self.greedy_match,
+            boundary_merge: scored.boundary_merge,
+        }
+    }
+}
+
+/// Reads the outcomes of one scored text; takes all of them even after a failure.
+fn read_text(
+    scored: &ScoredText,
+    outcomes: &mut impl Iterator<Item = Outcome>,
+) -> Result<ReadText, Failure> {
+    let requests = scored.requests.as_ref().map_err(Clone::clone)?;
+    let mut read = ReadText {
+        loglikelihood: 0.0,
+        greedy_match: true,
+        tokens: Vec::new(),
+    };
+    let mut failure = None;
+    for request in requests {
+        match outcomes.next() {
+            Some(Ok(Response::Loglikelihood {
+                logprobs,
+                is_argmax,
+            })) => {
+                let first = request.tokens.len() - logprobs.len();
+                for (i, (logprob, is_argmax)) in logprobs.into_iter().zip(is_argmax).enumerate() {
+                    // Summed in f64 and in token order: in f32 the order of addition
+                    // could move the digits that a gate compares.
+                    read.loglikelihood += f64::from(logprob);
+                    read.greedy_match &= is_argmax;
+                    read.tokens.push(TokenScore {
+                        choice_index: scored.choice_index,
+                        position: read.tokens.len(),
+                        token_id: request.tokens[first + i],
+                        logprob,
+                        is_argmax,
+                    });
+                }
+            }
+            Some(Err(err)) => {
+                failure.get_or_insert(err);
+            }
+            _ => {
+                failure.get_or_insert(Failure::Engine {
+                    message: "a likelihood was answered with something else".to_owned(),
+                });
+            }
+        }
+    }
+    if read.loglikelihood.is_nan() {
+        failure.get_or_insert(Failure::NonFinite);
+    }
+    failure.map_or(Ok(read), Err)
+}
+
+/// The judges of the declared text metrics, in the order of `metrics`; likelihood
+/// metrics among them are passed over.
+///
+/// # Errors
+///
+/// [`TextMetricError`] if a declaration cannot be carried out, e.g. a pattern that
+/// does not compile.
+pub fn judges(metrics: &[MetricSpec]) -> Result<Vec<TextJudge>, TextMetricError> {
+    metrics
+        .iter()
+        .filter_map(|it| text_metric(it).map(|metric| (it, metric)))
+        .map(judge)
+        .collect()
+}
+
+fn judge(
+    (spec, metric): (&MetricSpec, Result<TextMetric, TextMetricError>),
+) -> Result<TextJudge, TextMetricError> {
+    let extract = spec
+        .extract
+        .as_ref()
+        .map(|it| Pattern::new(&it.value))
+        .transpose()?;
+    let normalizers = spec.normalizers().iter().map(|it| match it {
+        experiment::Normalizer::Nfc => Normalizer::Nfc,
+        experiment::Normalizer::Trim => Normalizer::Trim,
+        experiment::Normalizer::Lower => Normalizer::Lower,
+        experiment::Normalizer::Squad => Normalizer::Squad,
+    });
+    TextJudge::new(
+        Some(spec.name.clone()),
+        metric?,
+        extract,
+        Some(normalizers.collect()),
+    )
+}
+
+/// What a declaration computes on texts; `None` if it is a likelihood metric.
+fn text_metric(spec: &MetricSpec) -> Option<Result<TextMetric, TextMetricError>> {
+    let tokenize = match &spec.options {
+        MetricOptions::Bleu { tokenize } => match tokenize {
+            experiment::BleuTokenizer::V13a => BleuTokenizer::V13a,
+            experiment::BleuTokenizer::Intl => BleuTokenizer::Intl,
+            experiment::BleuTokenizer::Char => BleuTokenizer::Char,
+            experiment::BleuTokenizer::Zh => BleuTokenizer::Zh,
+            experiment::BleuTokenizer::None => BleuTokenizer::None,
+        },
+        _ => BleuTokenizer::V13a,
+    };
+    Some(Ok(match (spec.metric.value, &spec.options) {
+        (MetricName::ExactMatch, _) => TextMetric::ExactMatch,
+        (MetricName::Contains, options) => contains(options),
+        (MetricName::Regex, MetricOptions::Regex { pattern }) => {
+            return Some(Pattern::new(&pattern.value).map(|pattern| TextMetric::Regex { pattern }));
+        }
+        (MetricName::F1, _) => TextMetric::F1,
+        (MetricName::Bleu | MetricName::SentenceBleu, _) => TextMetric::Bleu { tokenize },
+        (MetricName::Chrf | MetricName::SentenceChrf, _) => TextMetric::Chrf,
+        (MetricName::ChrfPlusPlus, _) => TextMetric::ChrfPlusPlus,
+        (MetricName::Ter, _) => TextMetric::Ter,
+        (MetricName::RougeL, _) => TextMetric::RougeL,
+        (MetricName::EditSimilarity, _) => TextMetric::EditSimilarity,
+        (MetricName::MaxLength, MetricOptions::MaxLength { value }) => {
+            TextMetric::MaxLength { max_chars: *value }
+        }
+        (MetricName::IsJson, _) => TextMetric::IsJson,
+        _ => return None,
+    }))
+}
+
+fn contains(options: &MetricOptions) -> TextMetric {
+    let texts = |list: &[experiment::TemplateText]| -> Vec<String> {
+        list.iter().map(|it| it.text.clone()).collect()
+    };
+    let references = TextMetric::Contains {
+        values: None,
+        mode: ContainsMode::Any,
+        ignore_case: false,
+    };
+    let MetricOptions::Contains {
+        value,
+        all,
+        any,
+        none,
+        ignore_case,
+    } = options
+    else {
+        return references;
+    };
+    let (values, mode) = if let Some(value) = value {
+        (Some(vec![value.text.clone()]), ContainsMode::All)
+    } else if !all.is_empty() {
+        (Some(texts(all)), ContainsMode::All)
+    } else if !any.is_empty() {
+        (Some(texts(any)), ContainsMode::Any)
+    } else if !none.is_empty() {
+        (Some(texts(none)), ContainsMode::None)
+    } else {
+        (None, ContainsMode::Any)
+    };
+    TextMetric::Contains {
+        values,
+        mode,
+        ignore_case: *ignore_case,
+    }
+}
