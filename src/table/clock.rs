@@ -28,7 +28,11 @@ impl Utc {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
         Self {
             year: (era * 400 + year_of_era + u64::from(month <= 2)).cast_signed(),
             month: month as u32,
@@ -42,7 +46,14 @@ impl Utc {
 
 /// A time as RFC 3339 in UTC, to the second: `2026-11-23T17:56:01Z`.
 pub fn format_utc(time: SystemTime) -> String {
-    let Utc { year, month, day, hour, minute, second } = Utc::of(time);
+    let Utc {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+    } = Utc::of(time);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
@@ -64,7 +75,14 @@ pub fn new_run_id() -> String {
 
 fn run_id(time: SystemTime, random: &[u8; 32]) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let Utc { year, month, day, hour, minute, second } = Utc::of(time);
+    let Utc {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+    } = Utc::of(time);
     // Two bytes a digit: 65,536 is no multiple of 36, but the bias is below a thousandth.
     let digit = |pair: &[u8; 2]| char::from(DIGITS[usize::from(u16::from_le_bytes(*pair)) % 36]);
     let suffix: String = random.as_chunks().0.iter().take(4).map(digit).collect();
@@ -80,7 +98,9 @@ pub(super) fn is_run_id(name: &str) -> bool {
         && bytes[8] == b'-'
         && digits(&bytes[9..15])
         && bytes[15] == b'-'
-        && bytes[16..].iter().all(|it| it.is_ascii_digit() || it.is_ascii_lowercase())
+        && bytes[16..]
+            .iter()
+            .all(|it| it.is_ascii_digit() || it.is_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -102,9 +122,15 @@ mod tests {
             (1_735_689_600, "2025-01-01T00:00:00Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(format_utc(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+            assert_eq!(
+                format_utc(UNIX_EPOCH + Duration::from_secs(seconds)),
+                expected
+            );
         }
-        assert_eq!(format_utc(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            format_utc(UNIX_EPOCH - Duration::from_secs(1)),
+            "1970-01-01T00:00:00Z"
+        );
     }
 
     #[test]
@@ -120,7 +146,12 @@ mod tests {
 
     #[test]
     fn only_ids_are_ids() {
-        for name in ["20000228-235959-000", "20000228-235959-00A0", "2000x228-235959-0000", ""] {
+        for name in [
+            "20000228-235959-000",
+            "20000228-235959-00A0",
+            "2000x228-235959-0000",
+            "",
+        ] {
             assert!(!is_run_id(name), "{name}");
         }
     }

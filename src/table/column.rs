@@ -69,23 +69,35 @@ impl<'a> Column<'a> {
         cells: impl Iterator<Item = Option<T>>,
     ) -> Self {
         let cells = cells.map(|it| it.map(Into::into));
-        Self { name: name.to_owned(), values: Values::Text(cells.collect()) }
+        Self {
+            name: name.to_owned(),
+            values: Values::Text(cells.collect()),
+        }
     }
 
     /// A column of counts; one beyond int64 is kept at the largest.
     pub(super) fn count(name: &str, cells: impl Iterator<Item = Option<usize>>) -> Self {
         let cells = cells.map(|it| it.map(|n| i64::try_from(n).unwrap_or(i64::MAX)));
-        Self { name: name.to_owned(), values: Values::Count(cells.collect()) }
+        Self {
+            name: name.to_owned(),
+            values: Values::Count(cells.collect()),
+        }
     }
 
     /// A column of numbers.
     pub(super) fn number(name: &str, cells: impl Iterator<Item = Option<f64>>) -> Self {
-        Self { name: name.to_owned(), values: Values::Number(cells.collect()) }
+        Self {
+            name: name.to_owned(),
+            values: Values::Number(cells.collect()),
+        }
     }
 
     /// A column of claims.
     pub(super) fn claim(name: &str, cells: impl Iterator<Item = Option<bool>>) -> Self {
-        Self { name: name.to_owned(), values: Values::Claim(cells.collect()) }
+        Self {
+            name: name.to_owned(),
+            values: Values::Claim(cells.collect()),
+        }
     }
 }
 
@@ -107,7 +119,11 @@ impl<'a> Table<'a> {
                 column.name.push('_');
             }
         }
-        Self { name: name.to_owned(), n_rows, columns }
+        Self {
+            name: name.to_owned(),
+            n_rows,
+            columns,
+        }
     }
 
     /// Name and type of every column, one per line; what a change of the schema shows up in.
@@ -125,7 +141,10 @@ mod tests {
     fn names_that_are_taken_get_underscores() {
         let column = |name: &str| Column::text(name, std::iter::once(Some("x")));
         let names = ["en", "EN", "en_", "run"].map(column);
-        let table = Table::new("examples", [column("run")].into_iter().chain(names).collect());
+        let table = Table::new(
+            "examples",
+            [column("run")].into_iter().chain(names).collect(),
+        );
         let names: Vec<&str> = table.columns.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["run", "en", "EN_", "en__", "run_"]);
     }

@@ -25,7 +25,11 @@ pub(super) fn run<'a>(
 ) -> Result<StoredRun, TableError> {
     let mut open = |name| {
         let path = table_path(folder, name);
-        table(name).map(|table| Rows { path, n_rows: table.n_rows, columns: table.columns })
+        table(name).map(|table| Rows {
+            path,
+            n: table.n_rows,
+            columns: table.columns,
+        })
     };
     let (case_metrics, cases) = cases(open("cases")?)?;
     Ok(StoredRun {
@@ -43,18 +47,27 @@ pub(super) fn run<'a>(
 /// A table whose columns are taken out one by one.
 struct Rows<'a> {
     path: PathBuf,
-    n_rows: usize,
+    n: usize,
     columns: Vec<Column<'a>>,
 }
 
 impl<'a> Rows<'a> {
     fn column_error(&self, column: &str, reason: String) -> TableError {
-        TableError::Column { path: self.path.clone(), column: column.to_owned(), reason }
+        TableError::Column {
+            path: self.path.clone(),
+            column: column.to_owned(),
+            reason,
+        }
     }
 
     fn value_error(&self, column: &str, index: usize, reason: String) -> TableError {
         let path = self.path.clone();
-        TableError::Value { path, column: column.to_owned(), row: index + 1, reason }
+        TableError::Value {
+            path,
+            column: column.to_owned(),
+            row: index + 1,
+            reason,
+        }
     }
 
     fn take(&mut self, column: &str) -> Result<Values<'a>, TableError> {
@@ -66,7 +79,10 @@ impl<'a> Rows<'a> {
     }
 
     fn wrong_type(&self, column: &str, expected: &str, got: &Values<'_>) -> TableError {
-        self.column_error(column, format!("is {}, expected {expected}", got.type_name()))
+        self.column_error(
+            column,
+            format!("is {}, expected {expected}", got.type_name()),
+        )
     }
 
     /// All cells, none of which may be empty.
@@ -79,9 +95,10 @@ impl<'a> Rows<'a> {
 
     fn maybe_texts(&mut self, column: &str) -> Result<Vec<Option<String>>, TableError> {
         match self.take(column)? {
-            Values::Text(cells) => {
-                Ok(cells.into_iter().map(|it| it.map(Cow::into_owned)).collect())
-            }
+            Values::Text(cells) => Ok(cells
+                .into_iter()
+                .map(|it| it.map(Cow::into_owned))
+                .collect()),
             other => Err(self.wrong_type(column, "string", &other)),
         }
     }
@@ -142,7 +159,7 @@ impl<'a> Rows<'a> {
         let named = |(index, cell): (usize, Option<String>)| {
             let Some(name) = cell else { return Ok(None) };
             let found = by_name(&name);
-            let unknown = || self.value_error(column, index, format!("holds unknown `{name}`"));
+            let unknown = || self.value_error(column, index, format!("holds unknown {name:?}"));
             found.ok_or_else(unknown).map(Some)
         };
         cells.into_iter().enumerate().map(named).collect()
@@ -155,8 +172,12 @@ fn cell<T: Default>(cells: &mut [T], row: usize) -> T {
 }
 
 fn cases(mut rows: Rows<'_>) -> Result<(Vec<String>, Vec<StoredCase>), TableError> {
-    let names: Vec<String> =
-        rows.columns.iter().skip(N_CASE_COLUMNS).map(|it| it.name.clone()).collect();
+    let names: Vec<String> = rows
+        .columns
+        .iter()
+        .skip(N_CASE_COLUMNS)
+        .map(|it| it.name.clone())
+        .collect();
     let mut of_metrics = Vec::new();
     for name in &names {
         of_metrics.push(rows.maybe_numbers(name)?);
@@ -199,7 +220,7 @@ fn cases(mut rows: Rows<'_>) -> Result<(Vec<String>, Vec<StoredCase>), TableErro
         n_generated_tokens: n_generated_tokens[row],
         metrics: of_metrics.iter().map(|it| it[row]).collect(),
     };
-    let cases = (0..rows.n_rows).map(case).collect();
+    let cases = (0..rows.n).map(case).collect();
     Ok((names, cases))
 }
 
@@ -226,12 +247,16 @@ fn choices(mut rows: Rows<'_>) -> Result<Vec<StoredChoice>, TableError> {
         n_bytes: n_bytes[row],
         prior: prior[row],
     };
-    Ok((0..rows.n_rows).map(row).collect())
+    Ok((0..rows.n).map(row).collect())
 }
 
 fn examples(mut rows: Rows<'_>) -> Result<Vec<StoredExample>, TableError> {
-    let names: Vec<String> =
-        rows.columns.iter().skip(N_EXAMPLE_COLUMNS).map(|it| it.name.clone()).collect();
+    let names: Vec<String> = rows
+        .columns
+        .iter()
+        .skip(N_EXAMPLE_COLUMNS)
+        .map(|it| it.name.clone())
+        .collect();
     let mut fields = Vec::new();
     for name in &names {
         fields.push(rows.maybe_texts(name)?);
@@ -240,9 +265,8 @@ fn examples(mut rows: Rows<'_>) -> Result<Vec<StoredExample>, TableError> {
     let source_line = rows.counts("source_line")?;
     let mut cluster = rows.maybe_texts("cluster")?;
     let row = |row| {
-        let of_row = |(name, cells): (&String, &mut Vec<Option<String>>)| {
-            (name.clone(), cell(cells, row))
-        };
+        let of_row =
+            |(name, cells): (&String, &mut Vec<Option<String>>)| (name.clone(), cell(cells, row));
         StoredExample {
             id: cell(&mut id, row),
             row_digest: cell(&mut row_digest, row),
@@ -251,14 +275,17 @@ fn examples(mut rows: Rows<'_>) -> Result<Vec<StoredExample>, TableError> {
             fields: names.iter().zip(&mut fields).map(of_row).collect(),
         }
     };
-    Ok((0..rows.n_rows).map(row).collect())
+    Ok((0..rows.n).map(row).collect())
 }
 
 fn metrics(mut rows: Rows<'_>) -> Result<Vec<StoredMetric>, TableError> {
     let (mut model, mut variant) = (rows.texts("model")?, rows.texts("variant")?);
     let mut metric = rows.texts("metric")?;
     let (value, stderr) = (rows.maybe_numbers("value")?, rows.maybe_numbers("stderr")?);
-    let (ci_low, ci_high) = (rows.maybe_numbers("ci_low")?, rows.maybe_numbers("ci_high")?);
+    let (ci_low, ci_high) = (
+        rows.maybe_numbers("ci_low")?,
+        rows.maybe_numbers("ci_high")?,
+    );
     let (n, n_failed) = (rows.counts("n")?, rows.counts("n_failed")?);
     let higher_is_better = rows.claims("higher_is_better")?;
     let mut signature = rows.maybe_texts("signature")?;
@@ -275,19 +302,26 @@ fn metrics(mut rows: Rows<'_>) -> Result<Vec<StoredMetric>, TableError> {
         higher_is_better: higher_is_better[row],
         signature: cell(&mut signature, row),
     };
-    Ok((0..rows.n_rows).map(row).collect())
+    Ok((0..rows.n).map(row).collect())
 }
 
 fn comparisons(mut rows: Rows<'_>) -> Result<Vec<StoredComparison>, TableError> {
     let by_name = |name: &str| {
-        let all =
-            [Verdict::Improved, Verdict::Unchanged, Verdict::Regressed, Verdict::Inconclusive];
+        let all = [
+            Verdict::Improved,
+            Verdict::Unchanged,
+            Verdict::Regressed,
+            Verdict::Inconclusive,
+        ];
         all.into_iter().find(|it| it.name() == name)
     };
     let (mut model, mut metric) = (rows.texts("model")?, rows.texts("metric")?);
     let (mut variant_a, mut variant_b) = (rows.texts("variant_a")?, rows.texts("variant_b")?);
     let difference = rows.maybe_numbers("difference")?;
-    let (ci_low, ci_high) = (rows.maybe_numbers("ci_low")?, rows.maybe_numbers("ci_high")?);
+    let (ci_low, ci_high) = (
+        rows.maybe_numbers("ci_low")?,
+        rows.maybe_numbers("ci_high")?,
+    );
     let p_value = rows.maybe_numbers("p_value")?;
     let p_adjusted = rows.maybe_numbers("p_adjusted")?;
     let (n_pairs, n_unpaired) = (rows.counts("n_pairs")?, rows.counts("n_unpaired")?);
@@ -310,5 +344,5 @@ fn comparisons(mut rows: Rows<'_>) -> Result<Vec<StoredComparison>, TableError> 
         margin: margin[row],
         verdict: verdict[row],
     };
-    Ok((0..rows.n_rows).map(row).collect())
+    Ok((0..rows.n).map(row).collect())
 }

@@ -88,23 +88,43 @@ pub(super) fn tables<'a>(run: &RunTables<'a>) -> Vec<Table<'a>> {
 /// The columns that every table starts with.
 fn origin<'a>(run: &RunTables<'a>, n_rows: usize) -> Vec<Column<'a>> {
     let same = |text: &'a str| std::iter::repeat_n(Some(text), n_rows);
-    vec![Column::text("experiment", same(run.experiment)), Column::text("run", same(run.run))]
+    vec![
+        Column::text("experiment", same(run.experiment)),
+        Column::text("run", same(run.run)),
+    ]
 }
 
 /// The columns that place a row's score in the plan.
-fn place<'a>(run: &RunTables<'a>, scores: impl Iterator<Item = &'a Score> + Clone) -> [Column<'a>; 3] {
+fn place<'a>(
+    run: &RunTables<'a>,
+    scores: impl Iterator<Item = &'a Score> + Clone,
+) -> [Column<'a>; 3] {
     let run = *run;
     [
-        Column::text("model", scores.clone().map(|it| Some(run.models[it.key.model].as_str()))),
-        Column::text("variant", scores.clone().map(|it| Some(run.variants[it.key.variant].as_str()))),
-        Column::text("example_id", scores.map(|it| Some(run.examples[it.key.example].id.as_str()))),
+        Column::text(
+            "model",
+            scores
+                .clone()
+                .map(|it| Some(run.models[it.key.model].as_str())),
+        ),
+        Column::text(
+            "variant",
+            scores
+                .clone()
+                .map(|it| Some(run.variants[it.key.variant].as_str())),
+        ),
+        Column::text(
+            "example_id",
+            scores.map(|it| Some(run.examples[it.key.example].id.as_str())),
+        ),
     ]
 }
 
 fn cases<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
     let each = || scores.iter().copied();
     let target = |it: &Score| run.examples[it.key.example].target.as_deref();
-    let of_likelihood = |it: &Score, value: fn(&Likelihood) -> usize| it.likelihood.as_ref().map(value);
+    let of_likelihood =
+        |it: &Score, value: fn(&Likelihood) -> usize| it.likelihood.as_ref().map(value);
     let right = |it: &Score| it.choices.iter().position(|choice| choice.is_target);
     let generation = |it: &'a Score| it.generation.as_ref();
     let mut columns = origin(run, scores.len());
@@ -114,20 +134,53 @@ fn cases<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
         Column::text("status", each().map(|it| Some(it.status.as_str()))),
         Column::text("prompt", each().map(|it| Some(it.prompt.as_str()))),
         Column::text("target", each().map(target)),
-        Column::count("n_context_tokens", each().map(|it| Some(it.n_context_tokens))),
-        Column::count("n_target_tokens", each().map(|it| of_likelihood(it, |of| of.n_tokens))),
-        Column::count("n_target_bytes", each().map(|it| of_likelihood(it, |of| of.n_bytes))),
-        Column::number("loglikelihood", each().map(|it| it.likelihood.map(|of| of.loglikelihood))),
-        Column::claim("greedy_match", each().map(|it| it.likelihood.map(|of| of.greedy_match))),
-        Column::claim("boundary_merge", each().map(|it| it.likelihood.map(|of| of.boundary_merge))),
-        Column::count("predicted_choice", each().map(|it| predicted_choice(&it.choices))),
+        Column::count(
+            "n_context_tokens",
+            each().map(|it| Some(it.n_context_tokens)),
+        ),
+        Column::count(
+            "n_target_tokens",
+            each().map(|it| of_likelihood(it, |of| of.n_tokens)),
+        ),
+        Column::count(
+            "n_target_bytes",
+            each().map(|it| of_likelihood(it, |of| of.n_bytes)),
+        ),
+        Column::number(
+            "loglikelihood",
+            each().map(|it| it.likelihood.map(|of| of.loglikelihood)),
+        ),
+        Column::claim(
+            "greedy_match",
+            each().map(|it| it.likelihood.map(|of| of.greedy_match)),
+        ),
+        Column::claim(
+            "boundary_merge",
+            each().map(|it| it.likelihood.map(|of| of.boundary_merge)),
+        ),
+        Column::count(
+            "predicted_choice",
+            each().map(|it| predicted_choice(&it.choices)),
+        ),
         Column::count("target_choice", each().map(right)),
-        Column::text("generation", each().map(|it| generation(it).map(|of| of.text.as_str()))),
-        Column::text("finish_reason", each().map(|it| generation(it).map(|of| of.finish_reason.as_str()))),
-        Column::count("n_generated_tokens", each().map(|it| generation(it).map(|of| of.n_tokens))),
+        Column::text(
+            "generation",
+            each().map(|it| generation(it).map(|of| of.text.as_str())),
+        ),
+        Column::text(
+            "finish_reason",
+            each().map(|it| generation(it).map(|of| of.finish_reason.as_str())),
+        ),
+        Column::count(
+            "n_generated_tokens",
+            each().map(|it| generation(it).map(|of| of.n_tokens)),
+        ),
     ]);
     for metric in run.metrics.iter().filter(|it| it.is_per_case()) {
-        columns.push(Column::number(&metric.name, each().map(|it| metric.case_value(it))));
+        columns.push(Column::number(
+            &metric.name,
+            each().map(|it| metric.case_value(it)),
+        ));
     }
     Table::new("cases", columns)
 }
@@ -135,7 +188,13 @@ fn cases<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
 fn choices<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
     let rows: Vec<(&'a Score, usize, &'a ChoiceScore)> = scores
         .iter()
-        .flat_map(|score| score.choices.iter().enumerate().map(|(i, choice)| (*score, i, choice)))
+        .flat_map(|score| {
+            score
+                .choices
+                .iter()
+                .enumerate()
+                .map(|(i, choice)| (*score, i, choice))
+        })
         .collect();
     let each = || rows.iter().map(|it| it.2);
     let mut columns = origin(run, rows.len());
@@ -168,7 +227,10 @@ fn examples<'a>(run: &RunTables<'a>) -> Table<'a> {
     names.extend(each().flat_map(|it| it.fields.iter().map(|field| field.0.as_str())));
     for name in names {
         let cell = |it: &'a ExampleRow| {
-            it.fields.iter().find(|field| field.0 == name).map(|field| field.1.as_str())
+            it.fields
+                .iter()
+                .find(|field| field.0 == name)
+                .map(|field| field.1.as_str())
         };
         columns.push(Column::text(name, each().map(cell)));
     }
@@ -186,17 +248,35 @@ fn metrics<'a>(run: &RunTables<'a>) -> Table<'a> {
     let is_higher_better = |it: &Measured| metric(it).direction == Direction::HigherIsBetter;
     let mut columns = origin(&run, rows.len());
     columns.extend([
-        Column::text("model", each().map(|it| Some(run.models[it.model].as_str()))),
-        Column::text("variant", each().map(|it| Some(run.variants[it.variant].as_str()))),
+        Column::text(
+            "model",
+            each().map(|it| Some(run.models[it.model].as_str())),
+        ),
+        Column::text(
+            "variant",
+            each().map(|it| Some(run.variants[it.variant].as_str())),
+        ),
         Column::text("metric", each().map(|it| Some(metric(it).name.as_str()))),
         Column::number("value", each().map(|it| estimate(it).map(|of| of.value))),
-        Column::number("stderr", each().map(|it| estimate(it).and_then(|of| of.stderr))),
+        Column::number(
+            "stderr",
+            each().map(|it| estimate(it).and_then(|of| of.stderr)),
+        ),
         Column::number("ci_low", each().map(|it| interval(it).map(|of| of.low))),
         Column::number("ci_high", each().map(|it| interval(it).map(|of| of.high))),
-        Column::count("n", each().map(|it| Some(estimate(it).map_or(0, |of| of.n)))),
+        Column::count(
+            "n",
+            each().map(|it| Some(estimate(it).map_or(0, |of| of.n))),
+        ),
         Column::count("n_failed", each().map(|it| Some(it.measurement.n_failed))),
-        Column::claim("higher_is_better", each().map(|it| Some(is_higher_better(it)))),
-        Column::text("signature", each().map(|it| metric(it).signature.as_deref())),
+        Column::claim(
+            "higher_is_better",
+            each().map(|it| Some(is_higher_better(it))),
+        ),
+        Column::text(
+            "signature",
+            each().map(|it| metric(it).signature.as_deref()),
+        ),
     ]);
     Table::new("metrics", columns)
 }
@@ -209,8 +289,14 @@ fn comparisons<'a>(run: &RunTables<'a>) -> Table<'a> {
     let variant = |index: usize| Some(run.variants[index].as_str());
     let mut columns = origin(&run, rows.len());
     columns.extend([
-        Column::text("model", each().map(|it| Some(run.models[it.model].as_str()))),
-        Column::text("metric", each().map(|it| Some(run.metrics[it.metric].name.as_str()))),
+        Column::text(
+            "model",
+            each().map(|it| Some(run.models[it.model].as_str())),
+        ),
+        Column::text(
+            "metric",
+            each().map(|it| Some(run.metrics[it.metric].name.as_str())),
+        ),
         Column::text("variant_a", each().map(|it| variant(it.candidate))),
         Column::text("variant_b", each().map(|it| variant(it.reference))),
         Column::number("difference", each().map(|it| it.gain)),
@@ -268,7 +354,10 @@ mod tests {
     fn the_schema_of_every_table_is_kept() {
         let run = Run::new();
         let text = |id: u32, _: usize| format!("<{id}>");
-        let run = RunTables { with_tokens: Some(&text), ..run.tables() };
+        let run = RunTables {
+            with_tokens: Some(&text),
+            ..run.tables()
+        };
         insta::assert_snapshot!(described(&run));
     }
 
@@ -307,36 +396,70 @@ mod tests {
         let first = &stored.cases[0];
         assert_eq!(first.prompt, "Is it good?\n");
         assert_eq!(first.target.as_deref(), Some("yes"));
-        assert_eq!((first.loglikelihood, first.n_target_tokens), (Some(-1.5), Some(1)));
+        assert_eq!(
+            (first.loglikelihood, first.n_target_tokens),
+            (Some(-1.5), Some(1))
+        );
         // -1.5 of the right choice against -2: `acc` is right.
-        assert_eq!((first.predicted_choice, first.target_choice), (Some(1), Some(1)));
+        assert_eq!(
+            (first.predicted_choice, first.target_choice),
+            (Some(1), Some(1))
+        );
         let value = |case: usize, name: &str| {
-            let index = stored.case_metrics.iter().position(|it| it == name).unwrap();
+            let index = stored
+                .case_metrics
+                .iter()
+                .position(|it| it == name)
+                .unwrap();
             stored.cases[case].metrics[index]
         };
         assert_eq!(value(0, "acc"), Some(1.0));
         assert_eq!(value(2, "acc"), Some(0.0), "-2.5 against -2");
-        assert_eq!((value(0, "exact_match"), value(2, "exact_match")), (Some(1.0), Some(0.0)));
+        assert_eq!(
+            (value(0, "exact_match"), value(2, "exact_match")),
+            (Some(1.0), Some(0.0))
+        );
         assert!(stored.case_metrics.contains(&"sentence_bleu".to_owned()));
         // Later repeats have generations, but no likelihood.
         let second = &stored.cases[1];
-        assert_eq!((second.repeat, second.loglikelihood, second.predicted_choice), (1, None, None));
-        assert_eq!((value(1, "acc"), value(1, "exact_match")), (None, Some(1.0)));
+        assert_eq!(
+            (second.repeat, second.loglikelihood, second.predicted_choice),
+            (1, None, None)
+        );
+        assert_eq!(
+            (value(1, "acc"), value(1, "exact_match")),
+            (None, Some(1.0))
+        );
         assert_eq!(second.finish_reason.as_deref(), Some("length"));
         let failed = stored.cases.last().unwrap();
         assert_eq!(failed.status.as_str(), "context_overflow");
-        assert_eq!((failed.generation.as_ref(), failed.n_generated_tokens), (None, None));
+        assert_eq!(
+            (failed.generation.as_ref(), failed.n_generated_tokens),
+            (None, None)
+        );
         let choice = &stored.choices[6];
-        assert_eq!((choice.variant.as_str(), choice.choice.as_str()), ("few", "nö"));
+        assert_eq!(
+            (choice.variant.as_str(), choice.choice.as_str()),
+            ("few", "nö")
+        );
         assert_eq!((choice.n_chars, choice.n_bytes), (2, 3));
         assert_eq!(choice.loglikelihood, f64::NEG_INFINITY);
         let example = &stored.examples[2];
         let own = ("Cluster_".to_owned(), Some("own".to_owned()));
         assert_eq!((example.cluster.as_ref(), &example.fields[1]), (None, &own));
-        assert_eq!(stored.examples[0].fields[1].1, None, "that row has no such field");
+        assert_eq!(
+            stored.examples[0].fields[1].1, None,
+            "that row has no such field"
+        );
         let row = &stored.comparisons[0];
-        assert_eq!((row.variant_a.as_str(), row.variant_b.as_str()), ("bare", "few"));
-        assert_eq!((row.difference, row.verdict), (Some(-0.25), Some(Verdict::Inconclusive)));
+        assert_eq!(
+            (row.variant_a.as_str(), row.variant_b.as_str()),
+            ("bare", "few")
+        );
+        assert_eq!(
+            (row.difference, row.verdict),
+            (Some(-0.25), Some(Verdict::Inconclusive))
+        );
         let _: &Manifest = &stored.manifest;
     }
 
@@ -344,12 +467,17 @@ mod tests {
     fn tokens_are_told_by_their_own_model() {
         let run = Run::new();
         let text = |id: u32, model: usize| format!("{id}@{model}");
-        let run = RunTables { with_tokens: Some(&text), ..run.tables() };
+        let run = RunTables {
+            with_tokens: Some(&text),
+            ..run.tables()
+        };
         let tables = tables(&run);
         let tokens = tables.iter().find(|it| it.name == TOKENS).unwrap();
         assert_eq!(tokens.n_rows, 12);
         let column = tokens.columns.iter().find(|it| it.name == "token").unwrap();
-        let Values::Text(cells) = &column.values else { panic!("{column:?}") };
+        let Values::Text(cells) = &column.values else {
+            panic!("{column:?}")
+        };
         assert_eq!(cells[0].as_deref(), Some("7@0"));
     }
 }

@@ -11,7 +11,10 @@ pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|it| !it.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".partial");
     // A temporary file is for its owner alone by default, but this one will be renamed to what
@@ -35,7 +38,10 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "has the signature of the other form")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "has the signature of the other form"
+)]
 fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -55,7 +61,11 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().to_string(), "disk full");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left over"
+        );
         replace(&path, |it| it.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }

@@ -65,7 +65,10 @@ pub(crate) fn manifest() -> Manifest {
             numerics: "local-f32".to_owned(),
         }],
         variants: ["bare", "few"]
-            .map(|name| VariantRecord { name: name.to_owned(), template_digest: "v1".to_owned() })
+            .map(|name| VariantRecord {
+                name: name.to_owned(),
+                template_digest: "v1".to_owned(),
+            })
             .to_vec(),
         metrics: vec![
             metric("loglikelihood_per_byte", "nats/byte", false),
@@ -104,10 +107,14 @@ pub(crate) fn manifest() -> Manifest {
 impl Run {
     /// Two variants on three examples with two repeats; the last case failed.
     pub(crate) fn new() -> Self {
-        let judges: Vec<TextJudge> =
-            [TextMetric::ExactMatch, TextMetric::Bleu { tokenize: BleuTokenizer::V13a }]
-                .map(|it| TextJudge::new(None, it, None, None).unwrap())
-                .to_vec();
+        let judges: Vec<TextJudge> = [
+            TextMetric::ExactMatch,
+            TextMetric::Bleu {
+                tokenize: BleuTokenizer::V13a,
+            },
+        ]
+        .map(|it| TextJudge::new(None, it, None, None).unwrap())
+        .to_vec();
         let facts = Facts {
             has_target: true,
             has_choices: true,
@@ -145,7 +152,12 @@ impl Run {
         for variant in [1, 0] {
             for example in [2, 1, 0] {
                 for repeat in [1, 0] {
-                    run.scores.push(run.score(CaseKey { model: 0, variant, example, repeat }));
+                    run.scores.push(run.score(CaseKey {
+                        model: 0,
+                        variant,
+                        example,
+                        repeat,
+                    }));
                 }
             }
         }
@@ -192,8 +204,15 @@ impl Run {
         };
         let choices = if is_first {
             // The wrong choice is impossible in `few` and likely in `bare`.
-            let other = if key.variant == 1 { f64::NEG_INFINITY } else { -2.0 };
-            vec![choice("nö", other, false), choice("yes", loglikelihood, true)]
+            let other = if key.variant == 1 {
+                f64::NEG_INFINITY
+            } else {
+                -2.0
+            };
+            vec![
+                choice("nö", other, false),
+                choice("yes", loglikelihood, true),
+            ]
         } else {
             Vec::new()
         };
@@ -233,11 +252,19 @@ impl Run {
         let mut scores: Vec<&Score> = self.scores.iter().collect();
         scores.sort_by_key(|it| it.key);
         for variant in [1, 0] {
-            let own: Vec<&Score> =
-                scores.iter().copied().filter(|it| it.key.variant == variant).collect();
+            let own: Vec<&Score> = scores
+                .iter()
+                .copied()
+                .filter(|it| it.key.variant == variant)
+                .collect();
             for (index, metric) in self.metrics.iter().enumerate() {
                 let measurement = metric.measure(&metric.units(&own), None, 3);
-                self.measurements.push(Measured { model: 0, variant, metric: index, measurement });
+                self.measurements.push(Measured {
+                    model: 0,
+                    variant,
+                    metric: index,
+                    measurement,
+                });
             }
         }
     }
@@ -250,7 +277,10 @@ fn comparison() -> Comparison {
         candidate: 0,
         reference: 1,
         gain: Some(-0.25),
-        interval: Some(Interval { low: -0.5, high: 0.125 }),
+        interval: Some(Interval {
+            low: -0.5,
+            high: 0.125,
+        }),
         p_value: Some(0.2),
         p_adjusted: Some(0.4),
         n_pairs: 3,

@@ -151,7 +151,10 @@ pub struct MetricRecord {
 impl MetricRecord {
     /// The record of a metric that the experiment file asks for.
     pub fn declared(metric: &Metric) -> Self {
-        Self { is_declared: true, ..Self::automatic(metric) }
+        Self {
+            is_declared: true,
+            ..Self::automatic(metric)
+        }
     }
 
     /// The record of a metric that is computed without being asked for.
@@ -175,12 +178,18 @@ impl MetricRecord {
             Unit::NatsPerByte,
             Unit::BitsPerByte,
         ];
-        all.into_iter().find(|it| it.as_str() == self.unit).unwrap_or(Unit::Plain)
+        all.into_iter()
+            .find(|it| it.as_str() == self.unit)
+            .unwrap_or(Unit::Plain)
     }
 
     /// Which way it improves.
     pub fn direction(&self) -> Direction {
-        if self.higher_is_better { Direction::HigherIsBetter } else { Direction::LowerIsBetter }
+        if self.higher_is_better {
+            Direction::HigherIsBetter
+        } else {
+            Direction::LowerIsBetter
+        }
     }
 }
 
@@ -282,7 +291,10 @@ impl Manifest {
             Err(error) => return Err(damaged(path, error)),
         };
         if version.schema_version != SCHEMA_VERSION {
-            return Err(TableError::Version { path, found: version.schema_version.to_string() });
+            return Err(TableError::Version {
+                path,
+                found: version.schema_version.to_string(),
+            });
         }
         serde_json::from_slice(&bytes).map_err(|error| damaged(path, error))
     }
@@ -314,7 +326,9 @@ mod tests {
         std::fs::write(&path, "{\"schema_version\": 2, \"other\": 1}").unwrap();
         assert!(matches!(read(), TableError::Version { found, .. } if found == "2"));
         std::fs::write(&path, "{\"schema_version\": 1}").unwrap();
-        assert!(matches!(read(), TableError::Damaged { reason, .. } if reason.contains("harness_version")));
+        assert!(
+            matches!(read(), TableError::Damaged { reason, .. } if reason.contains("harness_version"))
+        );
         std::fs::write(&path, "{\"schema").unwrap();
         assert!(matches!(read(), TableError::Damaged { .. }));
     }

@@ -20,7 +20,7 @@ mod decode;
 mod encode;
 mod file;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod manifest;
 #[cfg(feature = "tables")]
 mod parquet;
@@ -158,8 +158,10 @@ pub fn table_path(folder: &Path, table: &str) -> PathBuf {
 /// [`TableError::Write`] if the disk refuses; what was there before is then still there.
 #[cfg(feature = "tables")]
 pub fn write(folder: &Path, run: &RunTables<'_>) -> Result<Vec<PathBuf>, TableError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| TableError::Write { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(|source| TableError::Write {
+        path: folder.to_owned(),
+        source,
+    })?;
     let mut paths = Vec::new();
     for table in encode::tables(run) {
         let path = table_path(folder, &table.name);
@@ -204,7 +206,9 @@ pub fn stored(
     let mut tables = encode::tables(run);
     decode::run(folder, manifest, |name| {
         let place = tables.iter().position(|it| it.name == name);
-        let place = place.ok_or_else(|| TableError::Missing { path: table_path(folder, name) })?;
+        let place = place.ok_or_else(|| TableError::Missing {
+            path: table_path(folder, name),
+        })?;
         Ok(tables.swap_remove(place))
     })
 }

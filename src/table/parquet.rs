@@ -27,9 +27,15 @@ pub(super) fn write(path: &Path, table: &Table<'_>) -> Result<(), TableError> {
             (TABLE_KEY.to_owned(), table.name.clone()),
         ]);
         let writer = ParquetWriter::new(it).with_key_value_metadata(Some(metadata));
-        writer.finish(&mut frame).map(drop).map_err(io::Error::other)
+        writer
+            .finish(&mut frame)
+            .map(drop)
+            .map_err(io::Error::other)
     });
-    written.map_err(|source| TableError::Write { path: path.to_owned(), source })
+    written.map_err(|source| TableError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn frame(table: &Table<'_>) -> PolarsResult<DataFrame> {
@@ -62,31 +68,47 @@ pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError
     // The decoder can panic on a hostile file; that is a fault of the file.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, &path, name)));
     decoded.unwrap_or_else(|_| {
-        Err(TableError::Damaged { path, reason: "its decoding failed".to_owned() })
+        Err(TableError::Damaged {
+            path,
+            reason: "its decoding failed".to_owned(),
+        })
     })
 }
 
 fn decode(file: File, path: &PathBuf, name: &str) -> Result<Table<'static>, TableError> {
     let damaged = |error: polars::prelude::PolarsError| TableError::Damaged {
         path: path.clone(),
-        reason: error.to_string(),
+        reason: printable(&error.to_string()),
     };
     let mut reader = ParquetReader::new(file);
     let metadata = reader.get_metadata().map_err(damaged)?;
     let pairs = metadata.key_value_metadata().as_deref().unwrap_or_default();
     let find = |key: &str| {
-        pairs.iter().find(|it| it.key == key).and_then(|it| it.value.clone()).ok_or_else(|| {
-            let reason = format!("its metadata lacks `{key}`");
-            TableError::Foreign { path: path.clone(), reason }
-        })
+        pairs
+            .iter()
+            .find(|it| it.key == key)
+            .and_then(|it| it.value.clone())
+            .ok_or_else(|| {
+                let reason = format!("its metadata lacks `{key}`");
+                TableError::Foreign {
+                    path: path.clone(),
+                    reason,
+                }
+            })
     };
     let (version, written_as) = (find(VERSION_KEY)?, find(TABLE_KEY)?);
     if version != SCHEMA_VERSION.to_string() {
-        return Err(TableError::Version { path: path.clone(), found: version });
+        return Err(TableError::Version {
+            path: path.clone(),
+            found: version,
+        });
     }
     if written_as != name {
         let reason = format!("it is the table `{written_as}`");
-        return Err(TableError::Foreign { path: path.clone(), reason });
+        return Err(TableError::Foreign {
+            path: path.clone(),
+            reason,
+        });
     }
     let frame = reader.finish().map_err(damaged)?;
     let columns = frame.columns().iter().map(|it| column(it, path, damaged));
@@ -97,6 +119,15 @@ fn decode(file: File, path: &PathBuf, name: &str) -> Result<Table<'static>, Tabl
     })
 }
 
+/// Text from a file that nobody vouches for, fit for a message.
+fn printable(text: &str) -> String {
+    let shown = |it: char| match it {
+        it if it.is_control() => it.escape_default().to_string(),
+        it => it.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 fn column(
     column: &PolarsColumn,
     path: &Path,
@@ -105,7 +136,12 @@ fn column(
     let values = match column.dtype() {
         DataType::String => {
             let cells = column.str().map_err(damaged)?;
-            Values::Text(cells.iter().map(|it| it.map(|text| text.to_owned().into())).collect())
+            Values::Text(
+                cells
+                    .iter()
+                    .map(|it| it.map(|text| text.to_owned().into()))
+                    .collect(),
+            )
         }
         DataType::Int64 => Values::Count(column.i64().map_err(damaged)?.iter().collect()),
         DataType::Float64 => Values::Number(column.f64().map_err(damaged)?.iter().collect()),
@@ -113,12 +149,15 @@ fn column(
         other => {
             return Err(TableError::Column {
                 path: path.to_owned(),
-                column: column.name().to_string(),
+                column: printable(column.name()),
                 reason: format!("is {other}, which harness does not write"),
             });
         }
     };
-    Ok(Column { name: column.name().to_string(), values })
+    Ok(Column {
+        name: column.name().to_string(),
+        values,
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +190,10 @@ mod tests {
     fn every_table_keeps_its_columns_and_types_on_disk() {
         let text = |id: u32, _: usize| format!("<{id}>");
         for run in [Run::new(), Run::empty()] {
-            let run = RunTables { with_tokens: Some(&text), ..run.tables() };
+            let run = RunTables {
+                with_tokens: Some(&text),
+                ..run.tables()
+            };
             let folder = written(&run);
             for table in crate::table::encode::tables(&run) {
                 let back = read_table(folder.path(), &table.name).unwrap();
@@ -165,10 +207,14 @@ mod tests {
         let run = Run::new();
         let (one, other) = (written(&run.tables()), written(&run.tables()));
         for name in crate::table::TABLES {
-            let bytes = |of: &tempfile::TempDir| std::fs::read(table_path(of.path(), name)).unwrap();
+            let bytes =
+                |of: &tempfile::TempDir| std::fs::read(table_path(of.path(), name)).unwrap();
             assert_eq!(bytes(&one), bytes(&other), "{name}");
         }
-        assert!(!table_path(one.path(), TOKENS).exists(), "nobody asked for tokens");
+        assert!(
+            !table_path(one.path(), TOKENS).exists(),
+            "nobody asked for tokens"
+        );
     }
 
     #[test]
@@ -176,8 +222,9 @@ mod tests {
         let run = Run::new();
         let folder = written(&run.tables());
         let names = std::fs::read_dir(folder.path()).unwrap();
-        let mut names: Vec<String> =
-            names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = names
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         let expected = [
             "cases.parquet",
@@ -202,8 +249,14 @@ mod tests {
             error
         };
         let good = std::fs::read(&cases).unwrap();
-        assert!(matches!(error(b"not parquet at all"), TableError::Damaged { .. }));
-        assert!(matches!(error(&good[..good.len() / 2]), TableError::Damaged { .. }));
+        assert!(matches!(
+            error(b"not parquet at all"),
+            TableError::Damaged { .. }
+        ));
+        assert!(matches!(
+            error(&good[..good.len() / 2]),
+            TableError::Damaged { .. }
+        ));
         // As another program would write it: no metadata of ours.
         let foreign = {
             let mut bytes = Vec::new();
@@ -214,9 +267,15 @@ mod tests {
         assert!(matches!(error(&foreign), TableError::Foreign { .. }));
         let choices = std::fs::read(table_path(folder.path(), "choices")).unwrap();
         let other = error(&choices);
-        assert!(other.to_string().ends_with("it is the table `choices`"), "{other}");
+        assert!(
+            other.to_string().ends_with("it is the table `choices`"),
+            "{other}"
+        );
         std::fs::remove_file(&cases).unwrap();
-        assert!(matches!(read_back(folder.path()), Err(TableError::Missing { .. })));
+        assert!(matches!(
+            read_back(folder.path()),
+            Err(TableError::Missing { .. })
+        ));
     }
 
     #[test]
@@ -233,22 +292,31 @@ mod tests {
             .finish(&mut frame)
             .unwrap();
         let error = read_back(folder.path()).unwrap_err();
-        assert!(matches!(&error, TableError::Version { found, .. } if found == "99"), "{error}");
+        assert!(
+            matches!(&error, TableError::Version { found, .. } if found == "99"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_column_that_is_missing_or_of_another_type_is_named() {
         let run = Run::new();
         for (change, expected) in [
-            ((|it| it.columns.retain(|it| it.name != "status")) as fn(&mut Table<'_>), "is missing"),
+            (
+                (|it| it.columns.retain(|it| it.name != "status")) as fn(&mut Table<'_>),
+                "is missing",
+            ),
             (
                 |it| it.columns[6].values = Values::Count(vec![None; it.n_rows]),
                 "is int64, expected string",
             ),
-            (|it| it.columns[6].values = Values::Text(vec![None; it.n_rows]), "is empty in row 1"),
+            (
+                |it| it.columns[6].values = Values::Text(vec![None; it.n_rows]),
+                "is empty in row 1",
+            ),
             (
                 |it| it.columns[6].values = Values::Text(vec![Some("fine".into()); it.n_rows]),
-                "holds unknown `fine` in row 1",
+                "holds unknown \"fine\" in row 1",
             ),
         ] {
             let folder = written(&run.tables());

@@ -96,7 +96,10 @@ impl ResolveError {
 ///
 /// [`ResolveError::Read`] if `root` exists and cannot be read.
 pub fn list(root: &Path, experiment: Option<&str>) -> Result<Vec<StoredRunId>, ResolveError> {
-    let read = |source| ResolveError::Read { root: root.to_owned(), source };
+    let read = |source| ResolveError::Read {
+        root: root.to_owned(),
+        source,
+    };
     let mut runs = Vec::new();
     for name in folders(root).map_err(read)? {
         if name.starts_with('.') || experiment.is_some_and(|it| it != name) {
@@ -106,7 +109,11 @@ pub fn list(root: &Path, experiment: Option<&str>) -> Result<Vec<StoredRunId>, R
         for run in folders(&of_experiment).map_err(read)? {
             let folder = of_experiment.join(&run);
             if clock::is_run_id(&run) && folder.join(MANIFEST).is_file() {
-                runs.push(StoredRunId { experiment: name.clone(), run, folder });
+                runs.push(StoredRunId {
+                    experiment: name.clone(),
+                    run,
+                    folder,
+                });
             }
         }
     }
@@ -149,12 +156,14 @@ pub fn resolve(root: &Path, name: &str) -> Result<PathBuf, ResolveError> {
     };
     let age = age(wanted);
     // `latest` is never a path: a folder of that name must not shadow it.
-    if age.is_none() && Path::new(name).join(MANIFEST).is_file() {
+    if age.is_none() && !name.is_empty() && Path::new(name).join(MANIFEST).is_file() {
         return Ok(PathBuf::from(name));
     }
     let all = list(root, None)?;
     if all.is_empty() {
-        return Err(ResolveError::NoRuns { root: root.to_owned() });
+        return Err(ResolveError::NoRuns {
+            root: root.to_owned(),
+        });
     }
     let of_experiment = |it: &&StoredRunId| experiment.is_none_or(|name| name == it.experiment);
     let runs: Vec<&StoredRunId> = all.iter().filter(of_experiment).rev().collect();
@@ -162,17 +171,26 @@ pub fn resolve(root: &Path, name: &str) -> Result<PathBuf, ResolveError> {
         let mut known: Vec<String> = all.iter().map(|it| it.experiment.clone()).collect();
         known.sort();
         known.dedup();
-        return Err(ResolveError::NoExperiment { experiment: experiment.to_owned(), known });
+        return Err(ResolveError::NoExperiment {
+            experiment: experiment.to_owned(),
+            known,
+        });
     }
     let name = name.to_owned();
     if let Some(age) = age {
         let found = runs.get(age).map(|it| it.folder.clone());
-        return found.ok_or(ResolveError::TooFarBack { name, n_runs: runs.len() });
+        return found.ok_or(ResolveError::TooFarBack {
+            name,
+            n_runs: runs.len(),
+        });
     }
     let fits = |it: &&StoredRunId| !wanted.is_empty() && it.run.starts_with(wanted);
     let fitting: Vec<&StoredRunId> = runs.iter().copied().filter(fits).collect();
     match fitting.as_slice() {
-        [] => Err(ResolveError::Unknown { name, newest: shown(&runs) }),
+        [] => Err(ResolveError::Unknown {
+            name,
+            newest: shown(&runs),
+        }),
         [run] => Ok(run.folder.clone()),
         several => Err(ResolveError::Ambiguous {
             name,
@@ -183,7 +201,10 @@ pub fn resolve(root: &Path, name: &str) -> Result<PathBuf, ResolveError> {
 }
 
 fn shown(runs: &[&StoredRunId]) -> Vec<String> {
-    runs.iter().take(SHOWN).map(|it| format!("{}/{}", it.experiment, it.run)).collect()
+    runs.iter()
+        .take(SHOWN)
+        .map(|it| format!("{}/{}", it.experiment, it.run))
+        .collect()
 }
 
 /// How many runs `latest` or `latest~N` goes back.
@@ -198,7 +219,9 @@ fn age(name: &str) -> Option<usize> {
 fn is_slug(word: &str) -> bool {
     let is_plain = |it: &u8| it.is_ascii_lowercase() || it.is_ascii_digit();
     word.as_bytes().first().is_some_and(is_plain)
-        && word.bytes().all(|it| is_plain(&it) || matches!(it, b'.' | b'_' | b'-'))
+        && word
+            .bytes()
+            .all(|it| is_plain(&it) || matches!(it, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -211,9 +234,12 @@ mod tests {
 
     fn results() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        for (experiment, run) in
-            [("translate", MIDDLE), ("sentiment", OLD), ("sentiment", NEW), ("baselines", "main")]
-        {
+        for (experiment, run) in [
+            ("translate", MIDDLE),
+            ("sentiment", OLD),
+            ("sentiment", NEW),
+            ("baselines", "main"),
+        ] {
             let folder = root.path().join(experiment).join(run);
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join(MANIFEST), "{}").unwrap();
@@ -246,8 +272,11 @@ mod tests {
             let folder = resolve(root.path(), name).unwrap();
             assert!(folder.ends_with(expected), "{name}: {}", folder.display());
         }
-        let ids: Vec<String> =
-            list(root.path(), None).unwrap().into_iter().map(|it| it.run).collect();
+        let ids: Vec<String> = list(root.path(), None)
+            .unwrap()
+            .into_iter()
+            .map(|it| it.run)
+            .collect();
         assert_eq!(ids, [OLD, MIDDLE, NEW]);
     }
 
@@ -256,8 +285,14 @@ mod tests {
         let root = results();
         for (name, expected) in [
             ("latest~3", "`latest~3` goes back too far: there are 3 runs"),
-            ("sentiment/latest~2", "`sentiment/latest~2` goes back too far: there are 2 runs"),
-            ("qa/latest", "experiment `qa` has no runs; there are runs of: sentiment, translate"),
+            (
+                "sentiment/latest~2",
+                "`sentiment/latest~2` goes back too far: there are 2 runs",
+            ),
+            (
+                "qa/latest",
+                "experiment `qa` has no runs; there are runs of: sentiment, translate",
+            ),
             (
                 "2025",
                 "no run is called `2025`; the newest are: sentiment/20260102-130000-cccc, \
