@@ -1,0 +1,174 @@
+//! Texts that nobody vouches for, made safe to show on a terminal.
+//!
+//! Data and generations may hold anything: escape sequences that move the cursor, marks
+//! that turn the reading direction, characters that show as nothing. Each of those is
+//! written out, such as `\u{1b}`; everything else stays what it is.
+
+use unicode_width::UnicodeWidthChar;
+
+/// What stands where a text was cut.
+const CUT: char = '…';
+
+/// The text on one line: line ends and tabs become `\n`, `\r` and `\t`.
+pub fn line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        push(&mut shown, character);
+    }
+    shown
+}
+
+/// The text as lines, without their ends; everything but line feeds is written as in [`line`].
+///
+/// `"a\n"` has two lines, the second of them empty: a line end at the end is seen.
+pub fn lines(text: &str) -> Vec<String> {
+    text.split('\n').map(line).collect()
+}
+
+/// The start of the text on one line of at most `width` columns, `…` where it was cut.
+pub fn head(text: &str, width: usize) -> String {
+    // A character of the text is at least one of the line's, so that is enough of it.
+    let enough: String = text.chars().take(limit(width) + 1).collect();
+    let shown = line(&enough);
+    if fits(&shown, width) {
+        return shown;
+    }
+    let mut cut = kept(shown.chars(), width);
+    cut.push(CUT);
+    cut
+}
+
+/// The end of the text on one line of at most `width` columns, `…` where it was cut.
+pub fn tail(text: &str, width: usize) -> String {
+    let enough: String = reversed(text.chars().rev().take(limit(width) + 1));
+    let shown = line(&enough);
+    if fits(&shown, width) {
+        return shown;
+    }
+    let mut cut = kept(shown.chars().rev(), width);
+    cut.push(CUT);
+    reversed(cut.chars())
+}
+
+/// Characters that a line of that width holds at most: marks without a width pile up on
+/// others, and a whole pile is no line.
+fn limit(width: usize) -> usize {
+    4 * width
+}
+
+fn reversed(characters: impl Iterator<Item = char>) -> String {
+    let mut characters: Vec<char> = characters.collect();
+    characters.reverse();
+    characters.into_iter().collect()
+}
+
+fn fits(shown: &str, width: usize) -> bool {
+    columns(shown) <= width && shown.chars().count() <= limit(width)
+}
+
+/// As many characters as leave room for the mark of the cut.
+fn kept(characters: impl Iterator<Item = char>, width: usize) -> String {
+    let (mut kept, mut used, mut n) = (String::new(), 1, 1);
+    for character in characters {
+        used += character.width().unwrap_or(0);
+        n += 1;
+        if width < used || limit(width) < n {
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
+/// How many columns a text takes on a terminal.
+pub fn columns(shown: &str) -> usize {
+    shown.chars().map(|it| it.width().unwrap_or(0)).sum()
+}
+
+fn push(shown: &mut String, character: char) {
+    match character {
+        '\n' => shown.push_str("\\n"),
+        '\r' => shown.push_str("\\r"),
+        '\t' => shown.push_str("\\t"),
+        it if is_treacherous(it) => shown.extend(it.escape_unicode()),
+        it => shown.push(it),
+    }
+}
+
+/// Whether a character does something to a terminal or hides from the eye.
+fn is_treacherous(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' // soft hyphen
+            | '\u{61c}' | '\u{200e}' | '\u{200f}' // marks of direction
+            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' // embeddings, overrides, isolates
+            | '\u{2028}' | '\u{2029}' // line and paragraph separators
+            | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' // nothing to see
+            | '\u{e0000}'..='\u{e007f}' // tags, which spell ASCII invisibly
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_moves_the_cursor_is_written_out() {
+        assert_eq!(line("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(line("\u{9b}31m\u{7f}\u{0}"), "\\u{9b}31m\\u{7f}\\u{0}");
+        assert_eq!(line("abc\u{202e}fdp.exe"), "abc\\u{202e}fdp.exe");
+        assert_eq!(line("one\ntwo\tthree\r\n"), "one\\ntwo\\tthree\\r\\n");
+        assert_eq!(line("\u{feff}\u{e0041}"), "\\u{feff}\\u{e0041}");
+        assert_eq!(lines("a\nb\u{8}\n"), ["a", "b\\u{8}", ""]);
+    }
+
+    #[test]
+    fn texts_of_all_languages_stay_what_they_are() {
+        for text in [
+            "Größe",
+            "日本語",
+            "مرحبا",
+            "नमस्ते",
+            "👩\u{200d}👧",
+            "C:\\new",
+        ] {
+            assert_eq!(line(text), text);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_either_end() {
+        assert_eq!(head("abcdef", 6), "abcdef");
+        assert_eq!(head("abcdefg", 6), "abcde…");
+        assert_eq!(tail("abcdefg", 6), "…cdefg");
+        // A character of two columns does not fit into the last one.
+        assert_eq!(head("日本語日本", 6), "日本…");
+        assert_eq!(tail("日本語日本", 6), "…日本");
+        assert_eq!(head("abc", 0), "…");
+        // A pile of accents is no wider than what it stands on.
+        let pile = format!("a{}", "\u{301}".repeat(1_000));
+        assert!(head(&pile, 10).chars().count() <= 41);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_reaches_the_terminal_raw(text in any::<String>(), width in 0_usize..40) {
+            let safe = |shown: &str| !shown.chars().any(is_treacherous);
+            prop_assert!(safe(&line(&text)));
+            prop_assert!(lines(&text).iter().all(|it| safe(it)));
+            for cut in [head(&text, width), tail(&text, width)] {
+                prop_assert!(safe(&cut));
+                prop_assert!(columns(&cut) <= width.max(1), "{cut:?} is wider than {width}");
+            }
+        }
+
+        #[test]
+        fn a_text_that_fits_is_not_cut(text in "[a-z \u{1b}\n]{0,10}") {
+            prop_assert_eq!(head(&text, 80), line(&text));
+            prop_assert_eq!(tail(&text, 80), line(&text));
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! What a report says, whatever its form.
+
+use std::collections::HashMap;
+
+use crate::compare::Comparison;
+use crate::metric::{Measurement, Unit};
+use crate::score::Status;
+use crate::stats::{Direction, Estimate, Interval};
+use crate::table::{
+    RunStatus, StoredCase, StoredChoice, StoredComparison, StoredMetric, StoredRun,
+};
+
+use super::escape::line;
+
+/// A run as its report needs it; indices point into [`ReportInput::metrics`] and
+/// [`ModelInput::variants`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportInput {
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Id of the run.
+    pub run: String,
+    /// The run's folder.
+    pub folder: String,
+    /// How far the run got.
+    pub status: RunStatus,
+    /// Examples of the plan.
+    pub n_examples: usize,
+    /// Cases of the plan, tried or not.
+    pub n_planned_cases: usize,
+    /// Whether the units of the statistics are clusters of examples.
+    pub has_clusters: bool,
+    /// Index of the metric that ranks the variants.
+    pub primary: usize,
+    /// Index of the variant that differences are shown against.
+    pub control: Option<usize>,
+    /// What counts as unchanged, in the unit of the primary metric.
+    pub margin: Option<f64>,
+    /// The metrics.
+    pub metrics: Vec<MetricInput>,
+    /// The models, in plan order.
+    pub models: Vec<ModelInput>,
+}
+
+/// How a metric is printed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricInput {
+    /// Its name.
+    pub name: String,
+    /// Its unit.
+    pub unit: Unit,
+    /// Which way it improves.
+    pub direction: Direction,
+    /// Only describes: no interval, no comparison.
+    pub is_descriptive: bool,
+    /// Stands in the experiment file.
+    pub is_declared: bool,
+    /// sacrebleu's signature.
+    pub signature: Option<String>,
+}
+
+/// One model with all variants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelInput {
+    /// Its name.
+    pub name: String,
+    /// The variants, in plan order.
+    pub variants: Vec<VariantInput>,
+    /// The compared pairs of variants, of all metrics.
+    pub comparisons: Vec<Comparison>,
+    /// How much of the best variant's lead is luck, in the unit of the primary metric.
+    pub luck_of_best: Option<f64>,
+}
+
+/// One variant on one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VariantInput {
+    /// Its name.
+    pub name: String,
+    /// One entry per metric.
+    pub measurements: Vec<Measurement>,
+    /// Cases that the run has, repeats included.
+    pub n_cases: usize,
+    /// Unscored cases by status, in the order of [`Status::ALL`].
+    pub unscored: Vec<(Status, usize)>,
+    /// Cases with the likelihood of a target.
+    pub n_likelihoods: usize,
+    /// Of those, cases in which a token straddles the border between prompt and target.
+    pub n_boundary_merges: usize,
+    /// Cases in which several choices share the largest log-likelihood.
+    pub n_ties: usize,
+    /// Cases with a generation.
+    pub n_generations: usize,
+    /// Of those, cases that ended because `max_tokens` were written.
+    pub n_cut: usize,
+    /// Of those, cases without any text.
+    pub n_empty: usize,
+    /// Mean tokens of a prompt.
+    pub tokens_per_prompt: Option<f64>,
+    /// Time at work.
+    pub elapsed_seconds: Option<f64>,
+}
+
+/// Why a stored run has no report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// The tables name something that the manifest does not have.
+    #[error("run `{}` contradicts itself: its manifest has no {what} `{}`", line(.run), line(.name))]
+    Unknown {
+        /// Id of the run.
+        run: String,
+        /// `model`, `variant` or `metric`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl ReportInput {
+    /// What there is to report of a run.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError`] if tables and manifest do not belong together.
+    pub fn from_stored(run: &StoredRun) -> Result<Self, InputError> {
+        let manifest = &run.manifest;
+        let names = Names::new(run);
+        let signatures: HashMap<&str, &String> = run
+            .metrics
+            .iter()
+            .filter_map(|it| it.signature.as_ref().map(|of| (it.metric.as_str(), of)))
+            .collect();
+        let metrics = manifest.metrics.iter().map(|it| MetricInput {
+            name: line(&it.name),
+            unit: it.unit(),
+            direction: it.direction(),
+            is_descriptive: it.is_descriptive,
+            is_declared: it.is_declared,
+            signature: signatures.get(it.name.as_str()).map(|it| (*it).clone()),
+        });
+        let mut input = Self {
+            experiment: line(&manifest.experiment),
+            run: line(&manifest.run),
+            folder: line(&run.folder.display().to_string()),
+            status: manifest.status,
+            n_examples: run.examples.len(),
+            n_planned_cases: manifest.counts.n_cases,
+            has_clusters: run.examples.iter().any(|it| it.cluster.is_some()),
+            primary: names.metric(&manifest.primary)?,
+            control: manifest
+                .control
+                .as_deref()
+                .map(|it| names.variant(it))
+                .transpose()?,
+            margin: manifest.margin,
+            metrics: metrics.collect(),
+            models: Vec::new(),
+        };
+        for model in &manifest.models {
+            let variants = manifest
+                .variants
+                .iter()
+                .map(|it| VariantInput::new(&it.name, &input));
+            let variants = variants.collect();
+            let ranking = manifest.rankings.iter().find(|it| it.model == model.name);
+            input.models.push(ModelInput {
+                name: line(&model.name),
+                variants,
+                comparisons: Vec::new(),
+                luck_of_best: ranking.and_then(|it| it.luck_of_best),
+            });
+        }
+        input.count_cases(run, &names)?;
+        for row in &run.metrics {
+            let metric = names.metric(&row.metric)?;
+            input.cell(&names, &row.model, &row.variant)?.measurements[metric] = measurement(row);
+        }
+        for row in &run.comparisons {
+            let model = names.model(&row.model)?;
+            let comparison = names.comparison(model, row, run)?;
+            input.models[model].comparisons.push(comparison);
+        }
+        for row in &manifest.cells {
+            let cell = input.cell(&names, &row.model, &row.variant)?;
+            cell.tokens_per_prompt = Some(row.tokens_per_prompt);
+            cell.elapsed_seconds = Some(row.elapsed_seconds);
+        }
+        Ok(input)
+    }
+
+    /// The metric that ranks the variants.
+    pub fn primary(&self) -> &MetricInput {
+        &self.metrics[self.primary]
+    }
+
+    /// Cases that were tried, of all models.
+    pub(super) fn n_cases(&self) -> usize {
+        self.models
+            .iter()
+            .flat_map(|it| &it.variants)
+            .map(|it| it.n_cases)
+            .sum()
+    }
+
+    /// What the statistics count: `example` or `cluster`.
+    pub(super) fn unit_noun(&self) -> &'static str {
+        if self.has_clusters {
+            "cluster"
+        } else {
+            "example"
+        }
+    }
+
+    fn cell(
+        &mut self,
+        names: &Names<'_>,
+        model: &str,
+        variant: &str,
+    ) -> Result<&mut VariantInput, InputError> {
+        let (model, variant) = (names.model(model)?, names.variant(variant)?);
+        Ok(&mut self.models[model].variants[variant])
+    }
+
+    fn count_cases(&mut self, run: &StoredRun, names: &Names<'_>) -> Result<(), InputError> {
+        for case in &run.cases {
+            self.cell(names, &case.model, &case.variant)?.count(case);
+        }
+        let of_case = |a: &StoredChoice, b: &StoredChoice| {
+            (&a.model, &a.variant, &a.example_id) == (&b.model, &b.variant, &b.example_id)
+        };
+        for choices in run.choices.chunk_by(of_case) {
+            let logs = || choices.iter().map(|it| it.loglikelihood);
+            let best = logs().fold(f64::NEG_INFINITY, f64::max);
+            if 1 < logs().filter(|it| *it == best).count() {
+                self.cell(names, &choices[0].model, &choices[0].variant)?
+                    .n_ties += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl VariantInput {
+    /// A variant of which nothing is known yet.
+    fn new(name: &str, input: &ReportInput) -> Self {
+        let nothing = Measurement {
+            estimate: None,
+            n_failed: input.n_examples,
+        };
+        Self {
+            name: line(name),
+            measurements: vec![nothing; input.metrics.len()],
+            n_cases: 0,
+            unscored: Vec::new(),
+            n_likelihoods: 0,
+            n_boundary_merges: 0,
+            n_ties: 0,
+            n_generations: 0,
+            n_cut: 0,
+            n_empty: 0,
+            tokens_per_prompt: None,
+            elapsed_seconds: None,
+        }
+    }
+
+    fn count(&mut self, case: &StoredCase) {
+        self.n_cases += 1;
+        if case.status != Status::Ok {
+            match self.unscored.iter_mut().find(|it| it.0 == case.status) {
+                Some(entry) => entry.1 += 1,
+                None => self.unscored.push((case.status, 1)),
+            }
+            self.unscored.sort();
+        }
+        self.n_likelihoods += usize::from(case.loglikelihood.is_some());
+        self.n_boundary_merges += usize::from(case.boundary_merge == Some(true));
+        if let Some(generation) = &case.generation {
+            self.n_generations += 1;
+            self.n_cut += usize::from(case.finish_reason.as_deref() == Some("length"));
+            self.n_empty += usize::from(generation.trim().is_empty());
+        }
+    }
+
+    /// Unscored cases, whatever their status.
+    pub fn n_unscored(&self) -> usize {
+        self.unscored.iter().map(|it| it.1).sum()
+    }
+}
+
+/// Names to indices.
+struct Names<'a> {
+    run: &'a str,
+    models: HashMap<&'a str, usize>,
+    variants: HashMap<&'a str, usize>,
+    metrics: HashMap<&'a str, usize>,
+}
+
+impl<'a> Names<'a> {
+    fn new(run: &'a StoredRun) -> Self {
+        let manifest = &run.manifest;
+        Self {
+            run: &manifest.run,
+            models: indices(manifest.models.iter().map(|it| &it.name)),
+            variants: indices(manifest.variants.iter().map(|it| &it.name)),
+            metrics: indices(manifest.metrics.iter().map(|it| &it.name)),
+        }
+    }
+
+    fn find(
+        &self,
+        what: &'static str,
+        names: &HashMap<&'a str, usize>,
+        name: &str,
+    ) -> Result<usize, InputError> {
+        let unknown = || InputError::Unknown {
+            run: self.run.to_owned(),
+            what,
+            name: name.to_owned(),
+        };
+        names.get(name).copied().ok_or_else(unknown)
+    }
+
+    fn model(&self, name: &str) -> Result<usize, InputError> {
+        self.find("model", &self.models, name)
+    }
+
+    fn variant(&self, name: &str) -> Result<usize, InputError> {
+        self.find("variant", &self.variants, name)
+    }
+
+    fn metric(&self, name: &str) -> Result<usize, InputError> {
+        self.find("metric", &self.metrics, name)
+    }
+
+    fn comparison(
+        &self,
+        model: usize,
+        row: &StoredComparison,
+        run: &StoredRun,
+    ) -> Result<Comparison, InputError> {
+        let ranking = run
+            .manifest
+            .rankings
+            .iter()
+            .find(|it| it.model == row.model);
+        let of_pair = ranking
+            .filter(|_| row.metric == run.manifest.primary)
+            .and_then(|it| {
+                let is_pair = |of: &&crate::table::ToSettle| {
+                    of.variant_a == row.variant_a && of.variant_b == row.variant_b
+                };
+                it.to_settle.iter().find(is_pair)
+            });
+        Ok(Comparison {
+            model,
+            metric: self.metric(&row.metric)?,
+            candidate: self.variant(&row.variant_a)?,
+            reference: self.variant(&row.variant_b)?,
+            gain: row.difference,
+            interval: interval(row.ci_low, row.ci_high),
+            p_value: row.p_value,
+            p_adjusted: row.p_adjusted,
+            n_pairs: row.n_pairs,
+            n_unpaired: row.n_unpaired,
+            method: row.method.clone(),
+            margin: row.margin,
+            verdict: row.verdict,
+            n_to_settle: of_pair.map(|it| it.n_units),
+        })
+    }
+}
+
+fn indices<'a>(names: impl Iterator<Item = &'a String>) -> HashMap<&'a str, usize> {
+    names
+        .enumerate()
+        .map(|(index, name)| (name.as_str(), index))
+        .collect()
+}
+
+fn measurement(row: &StoredMetric) -> Measurement {
+    let estimate = row.value.map(|value| Estimate {
+        value,
+        stderr: row.stderr,
+        interval: interval(row.ci_low, row.ci_high),
+        n: row.n,
+    });
+    Measurement {
+        estimate,
+        n_failed: row.n_failed,
+    }
+}
+
+fn interval(low: Option<f64>, high: Option<f64>) -> Option<Interval> {
+    low.zip(high).map(|(low, high)| Interval { low, high })
+}

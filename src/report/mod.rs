@@ -1,0 +1,34 @@
+//! Turns a run into text for people and JSON for scripts; returns strings, never prints.
+//!
+//! [`ReportInput`] is what a report says, independent of its form: [`text::summary`] makes
+//! the table of a terminal of it, [`json::summary`] the same content with a schema version.
+//! Both are filled from a [`StoredRun`](crate::table::StoredRun), whether just computed or
+//! read back, so `run` and `show` cannot differ. [`show`] looks into single cases.
+//!
+//! Numbers are rounded here and nowhere else. Meaning never depends on color. Texts that
+//! come from data or from a model pass through [`escape`], so that they cannot move the
+//! cursor or reorder a line. Knows `score`, `metric`, `stats`, `compare` and `table`.
+
+pub mod escape;
+#[cfg(test)]
+mod fixture;
+mod input;
+pub mod json;
+mod notes;
+mod number;
+mod ranking;
+pub mod show;
+pub mod text;
+mod wrap;
+
+pub use input::{InputError, MetricInput, ModelInput, ReportInput, VariantInput};
+pub use ranking::Standing;
+
+/// How text is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to color; what is colored is also said in words or signs.
+    pub color: bool,
+    /// Columns of the terminal; tables are at most this wide where they can be.
+    pub width: usize,
+}
