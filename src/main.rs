@@ -4,6 +4,10 @@
 
 mod cli;
 
+/// Many short-lived rows are allocated in every layer, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

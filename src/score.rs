@@ -9,7 +9,7 @@
 //! how metrics are declared; must not know `engine`.
 
 use crate::experiment::{self, MetricName, MetricOptions, MetricSpec};
-use crate::plan::{Case, CaseKey, ScoredText};
+use crate::plan::{Case, CaseKey, ContainsTexts, ScoredText};
 use crate::request::{Failure, FinishReason, Outcome, Response};
 use crate::text_metric::{
     BleuTokenizer, CaseJudgement, ContainsMode, Normalizer, Pattern, TextJudge, TextMetric,
@@ -170,6 +170,9 @@ pub struct Key<'a> {
     pub references: &'a [String],
     /// The declared text metrics.
     pub judges: &'a [TextJudge],
+    /// For each of them the [`conditions`] of this example, if it has some; they then
+    /// judge in its place.
+    pub conditions: &'a [Vec<TextJudge>],
     /// Whether to keep every scored token.
     pub keep_tokens: bool,
 }
@@ -244,10 +247,13 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
         }
         _ => None,
     };
-    let judge = |judge: &TextJudge| {
-        generation
-            .as_ref()
-            .and_then(|it| judge.judge(&it.text, key.references).ok())
+    let judge = |(judge, conditions): (&TextJudge, &Vec<TextJudge>)| {
+        let text = &generation.as_ref()?.text;
+        if conditions.is_empty() {
+            judge.judge(text, key.references).ok()
+        } else {
+            judge_all(conditions, text)
+        }
     };
     let (status, message) = trouble.map_or((Status::Ok, None), |it| (it.0, Some(it.1)));
     Score {
@@ -256,7 +262,7 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
         message,
         likelihood,
         choices,
-        judgements: key.judges.iter().map(judge).collect(),
+        judgements: key.judges.iter().zip(key.conditions).map(judge).collect(),
         generation,
         tokens,
         prompt: case.prompt,
@@ -402,39 +408,42 @@ fn text_metric(spec: &MetricSpec) -> Option<Result<TextMetric, TextMetricError>>
     }))
 }
 
+/// `contains` without texts of its own, which looks for a reference.
 fn contains(options: &MetricOptions) -> TextMetric {
-    let texts = |list: &[experiment::TemplateText]| -> Vec<String> {
-        list.iter().map(|it| it.text.clone()).collect()
-    };
-    let references = TextMetric::Contains {
-        values: None,
-        mode: ContainsMode::Any,
-        ignore_case: false,
-    };
-    let MetricOptions::Contains {
-        value,
-        all,
-        any,
-        none,
-        ignore_case,
-    } = options
-    else {
-        return references;
-    };
-    let (values, mode) = if let Some(value) = value {
-        (Some(vec![value.text.clone()]), ContainsMode::All)
-    } else if !all.is_empty() {
-        (Some(texts(all)), ContainsMode::All)
-    } else if !any.is_empty() {
-        (Some(texts(any)), ContainsMode::Any)
-    } else if !none.is_empty() {
-        (Some(texts(none)), ContainsMode::None)
-    } else {
-        (None, ContainsMode::Any)
-    };
-    TextMetric::Contains {
-        values,
-        mode,
-        ignore_case: *ignore_case,
+    let ignore_case = matches!(options, MetricOptions::Contains { ignore_case: true, .. });
+    TextMetric::Contains { values: None, mode: ContainsMode::Any, ignore_case }
+}
+
+/// The judges of a `contains` that names texts of its own: all of them must hold.
+///
+/// # Errors
+///
+/// [`TextMetricError`] if a text is empty.
+pub fn conditions(
+    spec: &MetricSpec,
+    texts: ContainsTexts,
+) -> Result<Vec<TextJudge>, TextMetricError> {
+    let ignore_case = matches!(spec.options, MetricOptions::Contains { ignore_case: true, .. });
+    let lists = [
+        (texts.all, ContainsMode::All),
+        (texts.any, ContainsMode::Any),
+        (texts.none, ContainsMode::None),
+    ];
+    let lists = lists.into_iter().filter(|it| !it.0.is_empty());
+    lists
+        .map(|(values, mode)| {
+            judge((spec, Ok(TextMetric::Contains { values: Some(values), mode, ignore_case })))
+        })
+        .collect()
+}
+
+/// Whether all conditions hold.
+fn judge_all(conditions: &[TextJudge], text: &str) -> Option<CaseJudgement> {
+    let mut all = CaseJudgement { value: 1.0, statistics: Vec::new(), extraction_failed: false };
+    for condition in conditions {
+        let judgement = condition.judge(text, &[]).ok()?;
+        all.value = all.value.min(judgement.value);
+        all.extraction_failed |= judgement.extraction_failed;
     }
+    Some(all)
 }

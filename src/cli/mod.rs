@@ -4,16 +4,23 @@
 //! the program ends ([`exit::Exit`]) after it has told everything; an `Err` is only ever
 //! that standard output could not be written to.
 
+mod analysis;
 mod args;
 mod draw;
+mod execute;
 mod exit;
 mod glob;
 mod help;
 mod init;
 mod models;
+mod open;
 mod output;
+mod plan;
 mod progress;
+mod run;
+mod show;
 mod signal;
+mod try_example;
 
 use std::process::ExitCode;
 
@@ -65,9 +72,9 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
             output::result(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
-        Command::Run(_) | Command::Plan(_) | Command::Try(_) | Command::Show(_) => {
-            output::note("error: this command is not part of the program yet");
-            Ok(Exit::Refused)
-        }
+        Command::Run(args) => run::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Try(args) => try_example::run(args),
+        Command::Show(args) => show::run(args),
     }
 }

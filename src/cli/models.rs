@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use harness::model::builtin::{self, Builtin, PullProgress};
-use harness::model::{Model, ModelError, ModelInfo, OpenOptions, Source, open};
+use harness::experiment::ModelSource;
+use harness::model::{Model, ModelError, ModelInfo, OpenOptions, open};
 use serde_json::json;
 
 use super::args::{ModelsCommand, Verbosity};
@@ -36,7 +37,7 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             quiet,
         } => {
             let name = name.strip_prefix("builtin:").unwrap_or(name);
-            let source = Source::Builtin(name.to_owned());
+            let source = ModelSource::Builtin(name.to_owned());
             let verbosity = if *quiet {
                 Verbosity::Quiet
             } else {
@@ -55,7 +56,9 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             offline,
             json,
         } => {
-            let model = find(&Source::parse(source), *offline, kind(Verbosity::Normal));
+            // A bare word may be a folder here, as in any shell command.
+            let parsed = source.parse().unwrap_or_else(|_| ModelSource::Path(source.into()));
+            let model = find(&parsed, *offline, kind(Verbosity::Normal));
             told(model, hint(source).as_deref(), |model| {
                 if *json {
                     info_json(&model)
@@ -68,7 +71,7 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
 }
 
 /// Opens the model, with a bar while it is fetched.
-fn find(source: &Source, offline: bool, kind: Kind) -> Result<Model, ModelError> {
+fn find(source: &ModelSource, offline: bool, kind: Kind) -> Result<Model, ModelError> {
     let options = OpenOptions {
         offline,
         ..OpenOptions::default()

@@ -1,5 +1,6 @@
 //! `[models.NAME]`: where each model comes from, or which server answers for it.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -335,6 +336,20 @@ impl Explain for SourceError {
                     .to_owned()
             }
         })
+    }
+}
+
+impl fmt::Display for ModelSource {
+    /// As it is written in an experiment file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Hub { owner, repo, revision, file } => {
+                write!(f, "hf:{owner}/{repo}@{revision}")?;
+                file.as_ref().map_or(Ok(()), |file| write!(f, "/{file}"))
+            }
+        }
     }
 }
 

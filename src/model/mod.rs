@@ -184,7 +184,7 @@ pub fn open(
     options: &OpenOptions,
     progress: &mut dyn FnMut(PullProgress),
 ) -> Result<Model, ModelError> {
-    let written = as_written(source);
+    let written = source.to_string();
     let model = match source {
         ModelSource::Builtin(name) => {
             let builtin = Builtin::find(name)?;
@@ -221,25 +221,6 @@ fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {
         gguf_file::open(written, &path, None)
     } else {
         Err(ModelError::UnknownFormat { path })
-    }
-}
-
-/// The source as it stands in an experiment file.
-fn as_written(source: &ModelSource) -> String {
-    match source {
-        ModelSource::Builtin(name) => format!("builtin:{name}"),
-        ModelSource::Path(path) => path.display().to_string(),
-        ModelSource::Hub {
-            owner,
-            repo,
-            revision,
-            file,
-        } => {
-            let file = file
-                .as_ref()
-                .map_or(String::new(), |file| format!("/{file}"));
-            format!("hf:{owner}/{repo}@{revision}{file}")
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod answers;
 mod case;
 mod cases;
+mod contains;
 mod data;
 mod files;
 mod join;
@@ -19,16 +20,19 @@ use std::sync::Arc;
 
 pub use answers::Answer;
 pub use case::{Case, CaseKey, ScoredText};
+pub use cases::Caser;
+pub use contains::ContainsTexts;
 pub use join::{JoinError, Joined, default_delimiter, join, prompt_tokens, stripped};
 pub use prompt::PlannedVariant;
 
 use crate::dataset::{Dataset, Example, Row};
 use crate::experiment::{
-    Diagnostic, Diagnostics, Experiment, MetricName, MetricOptions, ModelSpec,
+    Diagnostic, Diagnostics, Experiment, MetricName, ModelSpec,
 };
 use crate::model::Model;
 use crate::request::Digest;
 use answers::AnswerTemplates;
+use contains::ContainsTemplates;
 use data::Data;
 
 /// Which of the file's variants and models take part.
@@ -46,6 +50,7 @@ pub struct Draft {
     data: Data,
     variants: Vec<PlannedVariant>,
     answers: Vec<Answer>,
+    contains: Vec<Option<ContainsTemplates>>,
     model_names: Vec<String>,
 }
 
@@ -66,6 +71,7 @@ pub struct Plan {
     pub variants: Vec<PlannedVariant>,
     /// The models that take part, in file order.
     pub models: Vec<PlannedModel>,
+    contains: Vec<Option<ContainsTemplates>>,
 }
 
 /// A model under its name in the experiment file.
@@ -119,6 +125,9 @@ impl Draft {
                 &mut problems,
             ));
         }
+        let metrics = experiment.spec.metrics.iter();
+        let contains: Vec<Option<ContainsTemplates>> =
+            metrics.map(|it| ContainsTemplates::compile(it, dataset, &mut problems)).collect();
         if problems.has_errors() {
             return Err(problems);
         }
@@ -126,6 +135,9 @@ impl Draft {
         let rows: Vec<usize> = data.examples.iter().map(|it| it.row_index).collect();
         for variant in &variants {
             prompt::try_rows(variant, dataset, &rows, pool, &mut problems);
+        }
+        for templates in contains.iter().flatten() {
+            templates.try_rows(dataset, &rows, &mut problems);
         }
         if problems.has_errors() {
             return Err(problems);
@@ -136,6 +148,7 @@ impl Draft {
             data,
             variants,
             answers,
+            contains,
             model_names,
         })
     }
@@ -175,6 +188,7 @@ impl Draft {
             answers: self.answers,
             variants: self.variants,
             models,
+            contains: self.contains,
         };
         let problems = plan.first_problems();
         if problems.has_errors() {
@@ -189,6 +203,12 @@ impl Plan {
     /// The row of an example.
     pub fn row(&self, example: usize) -> &Row {
         self.examples[example].row(&self.dataset)
+    }
+
+    /// What the declared metric at `metric` looks for in one example's generation, if it
+    /// is a `contains` that names texts of its own.
+    pub fn contains_texts(&self, metric: usize, example: usize) -> Option<ContainsTexts> {
+        self.contains[metric].as_ref().map(|it| it.texts(&self.row(example).fields))
     }
 
     /// Generations per case; 0 without generation.
@@ -275,6 +295,37 @@ impl Plan {
         Digest(*hash.finalize().as_bytes())
     }
 
+    /// Replaces fields of one example, for trying a prompt on other data.
+    ///
+    /// # Errors
+    ///
+    /// A field the dataset does not have, or a target that is none any more.
+    pub fn set_fields(
+        &mut self,
+        example: usize,
+        fields: &[(String, serde_json::Value)],
+    ) -> Result<(), Diagnostics> {
+        let mut problems = Diagnostics::new();
+        let row = self.examples[example].row_index;
+        for (name, value) in fields {
+            if !self.dataset.columns.contains(name) {
+                problems.push(
+                    Diagnostic::error(format!("the dataset has no field `{name}`"))
+                        .help(format!("it has: {}", self.dataset.columns.join(", "))),
+                );
+            }
+            self.dataset.rows[row].fields.insert(name.clone(), value.clone());
+        }
+        let templates = AnswerTemplates::compile(&self.experiment, &self.dataset, &mut problems);
+        let one = std::slice::from_ref(&self.examples[example]);
+        let answers = templates.answers(&self.experiment, &self.dataset, one, &mut problems);
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        self.answers[example] = answers.into_iter().next().unwrap_or_default();
+        Ok(())
+    }
+
     /// The digest of one variant's templates.
     pub fn template_digest(&self, variant: usize) -> Digest {
         let mut hash = blake3::Hasher::new();
@@ -302,24 +353,6 @@ fn refuse_later_features(experiment: &Experiment, problems: &mut Diagnostics) {
                 .at(&metric.metric.place, "")
                 .help("remove the metric; `acc`, `acc_norm` and `acc_bytes` need no declaration"),
             );
-        }
-        if let MetricOptions::Contains {
-            value,
-            all,
-            any,
-            none,
-            ..
-        } = &metric.options
-        {
-            for text in value.iter().chain(all).chain(any).chain(none) {
-                if text.text.contains("{{") || text.text.contains("{%") {
-                    problems.push(
-                        Diagnostic::error("this version takes the texts of `contains` literally")
-                            .at(&text.place, "a template")
-                            .help("leave the text out to look for the target, which may differ by row"),
-                    );
-                }
-            }
         }
     }
     for variant in spec.variants.values() {

@@ -1,0 +1,427 @@
+//! One execution of a plan: answers, scores, tables and manifest, in a run folder.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use harness::engine::local::{LoadError, LocalEngine};
+use harness::engine::{Engine, Stop};
+use harness::plan::{Case, CaseKey, Plan};
+use harness::request::{Answerer, Digest, Outcome};
+use harness::runner::{self, Progress, RunError, Storage, Tally};
+use harness::score::{self, Key, Score, Status};
+use harness::store::{Store, StoreError};
+use harness::table::{
+    self, CellRecord, Counts, Digests, ExampleRow, Manifest, MetricRecord, ModelRecord, RunStatus,
+    RunTables, SCHEMA_VERSION, StoredRun, TableError, VariantRecord,
+};
+use harness::text_metric::{TextJudge, TextMetricError};
+
+use super::analysis::{self, Analysis, RequestDigests};
+
+/// Why an execution ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecuteError {
+    /// The weights were refused.
+    #[error("model `{model}` cannot be loaded")]
+    Load { model: String, source: LoadError },
+    /// Engine or store gave up.
+    #[error("the run stopped early")]
+    Run(#[source] RunError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Tables or manifest could not be written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The folder of the run could not be made.
+    #[error("cannot write to `{}`", .path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    /// A declared metric cannot be computed.
+    #[error(transparent)]
+    Metric(#[from] TextMetricError),
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options<'a> {
+    /// Root of results and store.
+    pub(crate) results: &'a Path,
+    /// Write the table of tokens.
+    pub(crate) tokens: bool,
+    /// Use no stored answers.
+    pub(crate) fresh: bool,
+}
+
+/// What is told while the work goes on.
+pub(crate) trait Watcher {
+    /// Weights are being loaded, until the returned value is dropped.
+    fn loading(&self, model: &str) -> Box<dyn std::any::Any>;
+    /// A case is answered.
+    fn case_done(&mut self, model: usize, variant: usize, from_store: bool);
+}
+
+/// A finished or interrupted execution.
+pub(crate) struct Finished {
+    /// Where its files are.
+    pub(crate) folder: PathBuf,
+    /// The run as its tables show it; `None` if it was interrupted.
+    pub(crate) run: Option<StoredRun>,
+    pub(crate) written: Vec<PathBuf>,
+    pub(crate) tally: Tally,
+    pub(crate) n_unscored: usize,
+    pub(crate) n_damaged: usize,
+    pub(crate) elapsed: Duration,
+    pub(crate) weights_elapsed: Duration,
+}
+
+/// The folder of a run, locked as long as this lives.
+struct RunFolder {
+    path: PathBuf,
+    id: String,
+    _lock: File,
+}
+
+/// Times and prompt lengths of one variant on one model.
+#[derive(Debug, Clone, Default)]
+struct Cell {
+    elapsed: Duration,
+    n_context_tokens: usize,
+    n_cases: usize,
+}
+
+/// What an execution gathers.
+struct Gathered {
+    scores: Vec<Score>,
+    requests: RequestDigests,
+    cells: Vec<Cell>,
+    tally: Tally,
+}
+
+/// Runs `plan`.
+///
+/// # Errors
+///
+/// [`ExecuteError`]; every answer until then is in the store.
+pub(crate) fn execute(
+    plan: &Plan,
+    options: Options<'_>,
+    stop: &Stop,
+    watcher: &mut dyn Watcher,
+) -> Result<Finished, ExecuteError> {
+    let started = Instant::now();
+    let judges = score::judges(&plan.experiment.spec.metrics)?;
+    let mut store = Store::open(&options.results.join(".store/responses.sqlite3"))?;
+    let folder = run_folder(plan, options.results)?;
+    let mut manifest = manifest(plan, &judges, &folder.id);
+    manifest.write(&folder.path)?;
+    let toml = folder.path.join("experiment.toml");
+    std::fs::write(&toml, &plan.experiment.resolved)
+        .map_err(|source| ExecuteError::Folder { path: toml, source })?;
+    let mut gathered = Gathered {
+        scores: Vec::with_capacity(plan.n_cases()),
+        requests: RequestDigests::new(),
+        cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
+        tally: Tally::default(),
+    };
+    let mut weights_elapsed = Duration::ZERO;
+    for (index, planned) in plan.models.iter().enumerate() {
+        let loading = Instant::now();
+        let shown = watcher.loading(&planned.name);
+        let engine = LocalEngine::load(&planned.model)
+            .map_err(|source| ExecuteError::Load { model: planned.name.clone(), source })?;
+        drop(shown);
+        weights_elapsed += loading.elapsed();
+        manifest.models[index].numerics.clone_from(&engine.answerer().numerics);
+        let mut storage = Storage { store: &mut store, may_read: !options.fresh };
+        run_model(plan, index, &engine, &judges, options, &mut storage, stop, watcher, &mut gathered)?;
+        if gathered.tally.is_stopped {
+            break;
+        }
+    }
+    finish(plan, &judges, options, folder, manifest, gathered, &store, started, weights_elapsed)
+}
+
+#[expect(clippy::too_many_arguments, reason = "one step of `execute`, kept apart for its length")]
+fn run_model(
+    plan: &Plan,
+    model: usize,
+    engine: &LocalEngine,
+    judges: &[TextJudge],
+    options: Options<'_>,
+    storage: &mut Storage<'_>,
+    stop: &Stop,
+    watcher: &mut dyn Watcher,
+    gathered: &mut Gathered,
+) -> Result<(), ExecuteError> {
+    let n_variants = plan.variants.len();
+    let mut last = Instant::now();
+    let mut times = vec![Duration::ZERO; n_variants];
+    let mut on_progress = |progress: Progress| {
+        let Progress::CaseDone { key, from_store } = progress;
+        times[key.variant] += last.elapsed();
+        last = Instant::now();
+        watcher.case_done(key.model, key.variant, from_store);
+    };
+    let mut on_case = |case: Case, outcomes: Vec<Outcome>| {
+        let key = case.key;
+        let cell = &mut gathered.cells[key.model * n_variants + key.variant];
+        if key.repeat == 0 {
+            cell.n_context_tokens += case.n_context_tokens;
+            cell.n_cases += 1;
+        }
+        gathered.requests.insert(key, digest(&case, engine.answerer()));
+        gathered.scores.push(score_case(plan, judges, options.tokens, case, outcomes));
+    };
+    let tally =
+        runner::run(plan.cases(model), engine, storage, stop, &mut on_progress, &mut on_case)
+            .map_err(ExecuteError::Run)?;
+    for (variant, time) in times.into_iter().enumerate() {
+        gathered.cells[model * n_variants + variant].elapsed += time;
+    }
+    gathered.tally.n_requests += tally.n_requests;
+    gathered.tally.n_computed += tally.n_computed;
+    gathered.tally.n_stored += tally.n_stored;
+    gathered.tally.n_tokens_computed += tally.n_tokens_computed;
+    gathered.tally.is_stopped |= tally.is_stopped;
+    Ok(())
+}
+
+/// One digest of all requests of a case.
+fn digest(case: &Case, answerer: &Answerer) -> Digest {
+    let mut hash = blake3::Hasher::new();
+    for request in case.requests() {
+        hash.update(&request.key(answerer).0);
+    }
+    Digest(*hash.finalize().as_bytes())
+}
+
+fn score_case(
+    plan: &Plan,
+    judges: &[TextJudge],
+    keep_tokens: bool,
+    case: Case,
+    outcomes: Vec<Outcome>,
+) -> Score {
+    let CaseKey { example, .. } = case.key;
+    let specs = &plan.experiment.spec.metrics;
+    // Judges stand in the order of the declared metrics that judge a text.
+    let of_texts = specs.iter().enumerate().filter(|it| it.1.metric.value.is_of_generation());
+    let conditions: Vec<Vec<TextJudge>> = of_texts
+        .map(|(index, spec)| {
+            let texts = plan.contains_texts(index, example);
+            texts.and_then(|it| score::conditions(spec, it).ok()).unwrap_or_default()
+        })
+        .collect();
+    let key = Key {
+        references: &plan.answers[example].references,
+        judges,
+        conditions: &conditions,
+        keep_tokens,
+    };
+    score::score(case, outcomes, &key)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the end of `execute`, kept apart for its length")]
+fn finish(
+    plan: &Plan,
+    judges: &[TextJudge],
+    options: Options<'_>,
+    folder: RunFolder,
+    mut manifest: Manifest,
+    gathered: Gathered,
+    store: &Store,
+    started: Instant,
+    weights_elapsed: Duration,
+) -> Result<Finished, ExecuteError> {
+    let n_unscored = gathered.scores.iter().filter(|it| it.status != Status::Ok).count();
+    for score in gathered.scores.iter().filter(|it| it.status != Status::Ok) {
+        *manifest.counts.failed.entry(score.status.as_str().to_owned()).or_default() += 1;
+    }
+    manifest.counts.n_requests = gathered.tally.n_requests;
+    manifest.counts.n_computed = gathered.tally.n_computed;
+    manifest.counts.n_from_store = gathered.tally.n_stored;
+    manifest.cells = cells(plan, &gathered.cells);
+    manifest.finished = Some(table::format_utc(SystemTime::now()));
+    let mut finished = Finished {
+        folder: folder.path.clone(),
+        run: None,
+        written: Vec::new(),
+        tally: gathered.tally,
+        n_unscored,
+        n_damaged: store.n_damaged(),
+        elapsed: started.elapsed(),
+        weights_elapsed,
+    };
+    if gathered.tally.is_stopped {
+        manifest.status = RunStatus::Interrupted;
+        manifest.write(&folder.path)?;
+        return Ok(finished);
+    }
+    manifest.status = if n_unscored == 0 { RunStatus::Complete } else { RunStatus::Incomplete };
+    let Analysis { metrics, measured, comparisons, rankings, .. } =
+        analysis::analyse(plan, judges, &gathered.scores, &gathered.requests);
+    manifest.rankings = rankings;
+    let models: Vec<String> = plan.models.iter().map(|it| it.name.clone()).collect();
+    let variants: Vec<String> = plan.variants.iter().map(|it| it.name.clone()).collect();
+    let examples = example_rows(plan);
+    let token_text =
+        |token: u32, model: usize| plan.models[model].model.tokenizer.token_text(token);
+    let tables = RunTables {
+        experiment: plan.experiment.spec.experiment.name.as_str(),
+        run: &folder.id,
+        models: &models,
+        variants: &variants,
+        examples: &examples,
+        metrics: &metrics,
+        scores: &gathered.scores,
+        measurements: &measured,
+        comparisons: &comparisons,
+        with_tokens: options.tokens.then_some(&token_text),
+    };
+    finished.written = table::write(&folder.path, &tables)?;
+    // Last: a run that says it is complete has all its tables.
+    manifest.write(&folder.path)?;
+    finished.run = Some(table::stored(&folder.path, manifest, &tables)?);
+    finished.elapsed = started.elapsed();
+    Ok(finished)
+}
+
+/// The folder of an unfinished run of the same plan, or a new one.
+fn run_folder(plan: &Plan, results: &Path) -> Result<RunFolder, ExecuteError> {
+    let experiment = plan.experiment.spec.experiment.name.as_str();
+    let digest = plan.digest().to_string();
+    let unfinished = table::list(results, Some(experiment)).unwrap_or_default();
+    for run in unfinished.into_iter().rev() {
+        let Ok(manifest) = Manifest::read(&run.folder) else { continue };
+        if !manifest.status.is_finished() && manifest.digests.plan == digest {
+            if let Some(lock) = lock(&run.folder)? {
+                return Ok(RunFolder { path: run.folder, id: run.run, _lock: lock });
+            }
+        }
+    }
+    loop {
+        let id = table::new_run_id();
+        let path = results.join(experiment).join(&id);
+        std::fs::create_dir_all(&path)
+            .map_err(|source| ExecuteError::Folder { path: path.clone(), source })?;
+        if let Some(lock) = lock(&path)? {
+            return Ok(RunFolder { path, id, _lock: lock });
+        }
+    }
+}
+
+/// Takes the folder for this process; `None` if another one has it.
+fn lock(folder: &Path) -> Result<Option<File>, ExecuteError> {
+    let path = folder.join(".lock");
+    let refuse = |source| ExecuteError::Folder { path: path.clone(), source };
+    let file = File::create(&path).map_err(refuse)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(source)) => Err(refuse(source)),
+    }
+}
+
+fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
+    let spec = &plan.experiment.spec;
+    let hex = |bytes: &[u8; 32]| Digest(*bytes).to_string();
+    let record = |metric: &harness::metric::Metric| {
+        if analysis::is_declared(metric, &spec.metrics) {
+            MetricRecord::declared(metric)
+        } else {
+            MetricRecord::automatic(metric)
+        }
+    };
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        harness_version: env!("CARGO_PKG_VERSION").to_owned(),
+        experiment: spec.experiment.name.as_str().to_owned(),
+        run: id.to_owned(),
+        status: RunStatus::Running,
+        digests: Digests {
+            experiment: plan.experiment.digest.clone(),
+            dataset: hex(&plan.dataset.digest),
+            fewshot: plan.pool.as_ref().map(|it| hex(&it.digest)),
+            plan: plan.digest().to_string(),
+        },
+        seed: spec.experiment.seed,
+        primary: plan.primary(),
+        control: plan.control().map(|it| plan.variants[it].name.clone()),
+        margin: spec.experiment.margin.map(|it| it.get()),
+        started: table::format_utc(SystemTime::now()),
+        finished: None,
+        host: host(),
+        device: format!("cpu, {} threads", rayon::current_num_threads()),
+        models: plan.models.iter().map(model_record).collect(),
+        variants: (0..plan.variants.len())
+            .map(|it| VariantRecord {
+                name: plan.variants[it].name.clone(),
+                template_digest: plan.template_digest(it).to_string(),
+            })
+            .collect(),
+        metrics: analysis::metrics(plan, judges).iter().map(record).collect(),
+        counts: Counts {
+            n_examples: plan.examples.len(),
+            n_cases: plan.n_cases(),
+            ..Counts::default()
+        },
+        cells: Vec::new(),
+        rankings: Vec::new(),
+    }
+}
+
+fn model_record(planned: &harness::plan::PlannedModel) -> ModelRecord {
+    let model = Arc::clone(&planned.model);
+    ModelRecord {
+        name: planned.name.clone(),
+        source: model.source.clone(),
+        digest: model.digest.to_hex().to_string(),
+        tokenizer_digest: model.tokenizer_digest.to_hex().to_string(),
+        architecture: model.architecture.clone(),
+        numerics: String::new(),
+    }
+}
+
+/// The machine's name, where the system tells.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok());
+    let name = name.or_else(|| std::env::var("COMPUTERNAME").ok());
+    name.map_or_else(|| "unknown".to_owned(), |it| it.trim().to_owned())
+}
+
+fn cells(plan: &Plan, cells: &[Cell]) -> Vec<CellRecord> {
+    let n_variants = plan.variants.len();
+    let records = cells.iter().enumerate().map(|(i, cell)| CellRecord {
+        model: plan.models[i / n_variants].name.clone(),
+        variant: plan.variants[i % n_variants].name.clone(),
+        elapsed_seconds: cell.elapsed.as_secs_f64(),
+        tokens_per_prompt: cell.n_context_tokens as f64 / cell.n_cases.max(1) as f64,
+    });
+    records.collect()
+}
+
+fn example_rows(plan: &Plan) -> Vec<ExampleRow> {
+    let rows = plan.examples.iter().enumerate().map(|(i, example)| {
+        let row = plan.row(i);
+        let fields = plan.dataset.columns.iter().filter_map(|name| {
+            let text = match row.fields.get(name)? {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Null => return None,
+                other => other.to_string(),
+            };
+            Some((name.clone(), text))
+        });
+        ExampleRow {
+            id: example.id.clone(),
+            row_digest: Digest(row.digest).to_string(),
+            source_line: row.source_line,
+            cluster: example.cluster.clone(),
+            target: plan.answers[i].references.first().cloned(),
+            fields: fields.collect(),
+        }
+    });
+    rows.collect()
+}

@@ -1,0 +1,228 @@
+//! `harness run`: validate every file, then run one after another and show the rankings.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+
+use harness::plan::Plan;
+use harness::report::{ReportInput, Style, json, text};
+
+use super::args::{RunArgs, Verbosity};
+use super::draw::{self, Bars, Waiting};
+use super::execute::{ExecuteError, Finished, Options, Watcher, execute};
+use super::exit::Exit;
+use super::open::{self, OpenModels, Opening};
+use super::output::{self, OutputError, Stream};
+use super::progress::{Group, Kind, duration};
+use super::{STOP, signal};
+
+/// Runs the experiments named on the command line.
+pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
+    let verbosity = args.verbosity.verbosity();
+    let kind = draw::kind(verbosity);
+    set_threads(args.compute.n_threads);
+    let opening = Opening { offline: args.compute.offline, kind };
+    let Some(plans) = plans(args, opening) else { return Ok(Exit::Refused) };
+    if let Err(err) = signal::watch(&STOP) {
+        output::error(&err, None);
+    }
+    let options =
+        Options { results: &args.results.folder, tokens: args.tokens, fresh: args.fresh };
+    let mut exit = Exit::Done;
+    for (file, plan) in &plans {
+        let mut watcher = Bar { bars: None, kind, plan };
+        let result = execute(plan, options, &STOP, &mut watcher);
+        if let Some(bars) = watcher.bars.take() {
+            bars.finish();
+        }
+        let ended = match result {
+            Ok(finished) => tell(args, file, plan, &finished)?,
+            Err(err) => {
+                let hint = hint(&err);
+                output::error(&err, hint);
+                if matches!(err, ExecuteError::Load { .. }) { Exit::Refused } else { Exit::Incomplete }
+            }
+        };
+        exit = exit.worst(ended);
+        if STOP.is_raised() {
+            break;
+        }
+    }
+    Ok(exit)
+}
+
+/// Limits the threads of all work; the default is one per core.
+pub(super) fn set_threads(n_threads: Option<std::num::NonZeroUsize>) {
+    if let Some(n) = n_threads {
+        // Fails only if a pool exists already, and nothing made one before.
+        rayon::ThreadPoolBuilder::new().num_threads(n.get()).build_global().ok();
+    }
+}
+
+/// All plans, or `None` after every mistake in every file was told.
+fn plans(args: &RunArgs, opening: Opening) -> Option<Vec<(PathBuf, Plan)>> {
+    let selection = args.selection.selection();
+    let drafts: Vec<_> =
+        args.files.iter().map(|file| (file, open::draft(file, &selection))).collect();
+    let mut models = OpenModels::default();
+    let mut plans = Vec::new();
+    let mut is_refused = drafts.iter().any(|it| it.1.is_err());
+    for (file, draft) in drafts {
+        let plan = match draft {
+            // Models may have to be fetched; not while some file is broken anyway.
+            Ok(_) if is_refused => continue,
+            Ok(draft) => open::plan(draft, opening, &mut models),
+            Err(problems) => Err(problems),
+        };
+        match plan {
+            Ok(plan) => plans.push((file.clone(), plan)),
+            Err(problems) => {
+                output::diagnostics(&problems);
+                is_refused = true;
+            }
+        }
+    }
+    (!is_refused).then_some(plans)
+}
+
+/// Shows what came out of a run; returns how it ended.
+fn tell(
+    args: &RunArgs,
+    file: &Path,
+    plan: &Plan,
+    finished: &Finished,
+) -> Result<Exit, OutputError> {
+    let verbosity = args.verbosity.verbosity();
+    if 0 < finished.n_damaged {
+        output::note(&format!(
+            "warning: {} stored answers were damaged and computed again",
+            finished.n_damaged
+        ));
+    }
+    let Some(run) = &finished.run else {
+        output::note(&format!(
+            "stopped; {} answers are kept in {}. To go on: {}",
+            finished.tally.n_computed + finished.tally.n_stored,
+            finished.folder.display(),
+            again(file)
+        ));
+        return Ok(signal::received().unwrap_or(Exit::Interrupted));
+    };
+    match ReportInput::from_stored(run) {
+        Ok(input) if args.json => output::result(&json::summary(&input))?,
+        Ok(input) => {
+            output::result(&text::summary(&input, style()))?;
+        }
+        Err(err) => output::error(&err, None),
+    }
+    if Verbosity::Normal <= verbosity {
+        tell_counts(finished);
+        if !plan.experiment.spec.gates.is_empty() {
+            output::note(
+                "gates: not evaluated; this version reads them and checks that they make sense",
+            );
+        }
+        hint_at_chat(plan);
+    }
+    if verbosity == Verbosity::Verbose {
+        for path in &finished.written {
+            output::note(&format!("wrote {}", path.display()));
+        }
+    }
+    Ok(if finished.n_unscored == 0 { Exit::Done } else { Exit::Incomplete })
+}
+
+fn tell_counts(finished: &Finished) {
+    let tally = finished.tally;
+    let seconds = finished.elapsed.as_secs_f64() - finished.weights_elapsed.as_secs_f64();
+    let rate = if tally.n_computed == 0 {
+        String::new()
+    } else {
+        format!(", {:.0} tokens/s", tally.n_tokens_computed as f64 / seconds.max(1e-9))
+    };
+    output::note(&format!(
+        "{} requests: {} computed{rate}, {} from the store; {} in all",
+        tally.n_requests,
+        tally.n_computed,
+        tally.n_stored,
+        duration(finished.elapsed)
+    ));
+    let folder = finished.folder.display();
+    output::note(&format!("wrote {folder} · look closer: harness show --failures"));
+}
+
+/// A raw template on a chat model is often a slip; said once.
+fn hint_at_chat(plan: &Plan) {
+    let has_chat = plan.variants.iter().any(harness::plan::PlannedVariant::is_chat);
+    let chat_model = plan.models.iter().find(|it| it.model.chat.is_ok());
+    if let (false, Some(model)) = (has_chat, chat_model) {
+        output::note(&format!(
+            "hint: model `{}` was made for chat, but no variant uses its chat template; \
+             a variant with `user = \"...\"` would",
+            model.name
+        ));
+    }
+}
+
+/// The command that was typed, for going on with it.
+fn again(file: &Path) -> String {
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|it| output::shell_word(Path::new(&it))).collect();
+    let typed = words.join(" ");
+    if typed.is_empty() { format!("harness run {}", output::shell_word(file)) } else { format!("harness {typed}") }
+}
+
+fn hint(err: &ExecuteError) -> Option<&'static str> {
+    match err {
+        ExecuteError::Run(_) | ExecuteError::Store(_) => {
+            Some("answers until then are kept; the same command goes on from there")
+        }
+        ExecuteError::Table(err) => err.hint(),
+        ExecuteError::Folder { .. } => Some("name another folder with `--out` or HARNESS_RESULTS"),
+        ExecuteError::Load { .. } => Some("`harness models info SOURCE` shows what the file holds"),
+        ExecuteError::Metric(_) => None,
+    }
+}
+
+/// How text for stdout is laid out.
+pub(super) fn style() -> Style {
+    Style {
+        color: Stream::Stdout.color() == harness::experiment::Color::Always,
+        width: Stream::Stdout.width(),
+    }
+}
+
+/// Draws the progress of one experiment.
+struct Bar<'a> {
+    bars: Option<Bars>,
+    kind: Kind,
+    plan: &'a Plan,
+}
+
+impl Watcher for Bar<'_> {
+    fn loading(&self, model: &str) -> Box<dyn Any> {
+        let what = format!("loading weights of {model}");
+        match &self.bars {
+            Some(bars) => Box::new(bars.above(|| Waiting::start(self.kind, &what))),
+            None => Box::new(Waiting::start(self.kind, &what)),
+        }
+    }
+
+    fn case_done(&mut self, model: usize, variant: usize, from_store: bool) {
+        let bars = self.bars.get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan)));
+        bars.case_done(model, variant, from_store);
+    }
+}
+
+fn groups(plan: &Plan) -> Vec<Group> {
+    let n_cases = (plan.examples.len() * plan.n_repeats()) as u64;
+    let of_model = |model: usize| {
+        (0..plan.variants.len()).map(move |variant| Group {
+            model,
+            variant,
+            model_name: plan.models[model].name.clone(),
+            variant_name: plan.variants[variant].name.clone(),
+            n_cases,
+        })
+    };
+    (0..plan.models.len()).flat_map(of_model).collect()
+}

@@ -1,0 +1,54 @@
+//! `harness show`: a stored run again, or a closer look at its cases.
+
+use harness::report::{ReportInput, json, show, text};
+use harness::table;
+
+use super::args::ShowArgs;
+use super::exit::Exit;
+use super::output::{self, OutputError};
+use super::run::style;
+
+/// Cases that `--failures` and `--prompts` show of each variant.
+const N_SHOWN: usize = 5;
+
+/// Shows the run that was named.
+pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
+    let folder = match table::resolve(&args.results.folder, &args.run) {
+        Ok(folder) => folder,
+        Err(err) => {
+            output::error(&err, err.hint());
+            return Ok(Exit::Refused);
+        }
+    };
+    let run = match table::read(&folder) {
+        Ok(run) => run,
+        Err(err) => {
+            output::error(&err, err.hint());
+            return Ok(Exit::Refused);
+        }
+    };
+    let shown = if let Some(id) = &args.example {
+        match show::example(&run, id, style()) {
+            Ok(shown) => shown,
+            Err(err) => {
+                output::error(&err, err.hint().as_deref());
+                return Ok(Exit::Refused);
+            }
+        }
+    } else if args.failures {
+        show::failures(&run, N_SHOWN, style())
+    } else if args.prompts {
+        show::prompts(&run, N_SHOWN, style())
+    } else {
+        match ReportInput::from_stored(&run) {
+            Ok(input) if args.json => json::summary(&input),
+            Ok(input) => text::summary(&input, style()),
+            Err(err) => {
+                output::error(&err, None);
+                return Ok(Exit::Refused);
+            }
+        }
+    };
+    output::result(&shown)?;
+    Ok(Exit::Done)
+}

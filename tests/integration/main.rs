@@ -1,0 +1,3 @@
+//! Tests of rooms together, and of the binary; one crate, so that it links once.
+
+mod engine_goldens;
