@@ -18,7 +18,7 @@ pub fn line(text: &str) -> String {
     shown
 }
 
-/// The text as lines, without their ends; everything but line feeds is written as in [`line`].
+/// The text as lines, without their ends; everything but line feeds is written as in [`line()`].
 ///
 /// `"a\n"` has two lines, the second of them empty: a line end at the end is seen.
 pub fn lines(text: &str) -> Vec<String> {

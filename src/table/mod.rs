@@ -1,8 +1,8 @@
 //! Writes and reads one run: its Parquet tables and its manifest.
 //!
-//! The only room that names columns. [`write`] turns the scores, estimates and
+//! The only room that names columns. `write` turns the scores, estimates and
 //! comparisons of a run into the tables `cases`, `choices`, `examples`, `metrics`,
-//! `comparisons` and, where asked for, `tokens`; [`read`] gives them back as the plain
+//! `comparisons` and, where asked for, `tokens`; `read` gives them back as the plain
 //! structs of a [`StoredRun`]. All columns are always there, of four plain types (text,
 //! int64, float64, boolean), with rows in plan order; the schema version stands in the
 //! file's metadata. [`Manifest`] is `run.json`: everything about a run that is not a
@@ -187,13 +187,13 @@ pub fn read(folder: &Path) -> Result<StoredRun, TableError> {
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// As `read`.
 #[cfg(feature = "tables")]
 pub fn read_table(folder: &Path, name: &str) -> Result<Table<'static>, TableError> {
     parquet::read(&table_path(folder, name), name)
 }
 
-/// What [`read`] would give back after [`write`], without the way over the disk.
+/// What `read` would give back after `write`, without the way over the disk.
 ///
 /// # Errors
 ///
