@@ -510,6 +510,22 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_compared_says_what_can() {
+        let mut run = fixture::with_primary(sentiment(), "loglikelihood_per_token", "nats/token");
+        run.comparisons[0].difference = None;
+        run.comparisons[0].method = "not_comparable".to_owned();
+        let text = shown(&run, 200);
+        for expected in [
+            "│ ? ┆ bare ",
+            "bare could not be compared.",
+            "Not compared: bare scored other targets or tokens by loglikelihood_per_token; \
+             loglikelihood_per_byte divides by what no prompt changes.",
+        ] {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+    }
+
+    #[test]
     fn color_only_adds_to_the_text() {
         let input = ReportInput::from_stored(&sentiment()).unwrap();
         let colored = summary(

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use polars::prelude::{
     Column as PolarsColumn, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParquetReader,
@@ -75,9 +75,9 @@ pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError
     })
 }
 
-fn decode(file: File, path: &PathBuf, name: &str) -> Result<Table<'static>, TableError> {
+fn decode(file: File, path: &Path, name: &str) -> Result<Table<'static>, TableError> {
     let damaged = |error: polars::prelude::PolarsError| TableError::Damaged {
-        path: path.clone(),
+        path: path.to_owned(),
         reason: printable(&error.to_string()),
     };
     let mut reader = ParquetReader::new(file);
@@ -91,7 +91,7 @@ fn decode(file: File, path: &PathBuf, name: &str) -> Result<Table<'static>, Tabl
             .ok_or_else(|| {
                 let reason = format!("its metadata lacks `{key}`");
                 TableError::Foreign {
-                    path: path.clone(),
+                    path: path.to_owned(),
                     reason,
                 }
             })
@@ -99,14 +99,14 @@ fn decode(file: File, path: &PathBuf, name: &str) -> Result<Table<'static>, Tabl
     let (version, written_as) = (find(VERSION_KEY)?, find(TABLE_KEY)?);
     if version != SCHEMA_VERSION.to_string() {
         return Err(TableError::Version {
-            path: path.clone(),
+            path: path.to_owned(),
             found: version,
         });
     }
     if written_as != name {
         let reason = format!("it is the table `{written_as}`");
         return Err(TableError::Foreign {
-            path: path.clone(),
+            path: path.to_owned(),
             reason,
         });
     }
