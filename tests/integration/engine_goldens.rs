@@ -11,15 +11,23 @@ use harness::request::{GenerationParams, Outcome, Request, Response, Sampling};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-const CHECKPOINTS: [&str; 5] =
-    ["tiny-gpt2", "tiny-llama", "tiny-llama-tied", "tiny-gpt2.gguf", "tiny-llama.gguf"];
+const CHECKPOINTS: [&str; 5] = [
+    "tiny-gpt2",
+    "tiny-llama",
+    "tiny-llama-tied",
+    "tiny-gpt2.gguf",
+    "tiny-llama.gguf",
+];
 
 /// Largest deviation of a logit or logprob from the reference.
 const TOLERANCE: f64 = 1e-4;
 
 fn open(name: &str) -> (Model, LocalEngine) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
-    let options = OpenOptions { base: folder, ..OpenOptions::default() };
+    let options = OpenOptions {
+        base: folder,
+        ..OpenOptions::default()
+    };
     let model = model::open(&ModelSource::Path(name.into()), &options, &mut |_| {}).unwrap();
     let engine = LocalEngine::load(&model).unwrap();
     (model, engine)
@@ -32,18 +40,28 @@ fn goldens(name: &str) -> Json {
 }
 
 fn ids(json: &Json) -> Vec<u32> {
-    json.as_array().unwrap().iter().map(|it| it.as_u64().unwrap() as u32).collect()
+    json.as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_u64().unwrap() as u32)
+        .collect()
 }
 
 fn floats(json: &Json) -> Vec<f64> {
-    json.as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect()
+    json.as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_f64().unwrap())
+        .collect()
 }
 
 /// Answers in the order of the requests.
 fn run(engine: &LocalEngine, requests: &[Request]) -> Vec<Outcome> {
     let mut outcomes = vec![None; requests.len()];
     engine
-        .run(requests, &Stop::new(), &mut |index, outcome| outcomes[index] = Some(outcome))
+        .run(requests, &Stop::new(), &mut |index, outcome| {
+            outcomes[index] = Some(outcome)
+        })
         .unwrap();
     outcomes.into_iter().map(Option::unwrap).collect()
 }
@@ -102,17 +120,26 @@ fn loglikelihoods_equal_hugging_face() {
             })
             .collect();
         for (outcome, case) in run(&engine, &requests).iter().zip(cases) {
-            let Ok(Response::Loglikelihood { logprobs, is_argmax }) = outcome else {
+            let Ok(Response::Loglikelihood {
+                logprobs,
+                is_argmax,
+            }) = outcome
+            else {
                 panic!("{outcome:?}");
             };
             let want = floats(&case["logprobs"]);
             assert_eq!(logprobs.len(), want.len());
             for (got, want) in logprobs.iter().zip(&want) {
-                assert!((f64::from(*got) - want).abs() < TOLERANCE, "{name}: {got} {want}");
+                assert!(
+                    (f64::from(*got) - want).abs() < TOLERANCE,
+                    "{name}: {got} {want}"
+                );
             }
             let margins = floats(&case["margins"]);
-            for ((got, want), margin) in
-                is_argmax.iter().zip(case["is_argmax"].as_array().unwrap()).zip(margins)
+            for ((got, want), margin) in is_argmax
+                .iter()
+                .zip(case["is_argmax"].as_array().unwrap())
+                .zip(margins)
             {
                 assert!(margin < 1e-3 || Some(*got) == want.as_bool(), "{name}");
             }
@@ -126,10 +153,14 @@ fn greedy_generations_equal_hugging_face() {
         let (_, engine) = open(name);
         let goldens = goldens(name);
         let cases = goldens["generations"].as_array().unwrap();
-        let requests: Vec<Request> =
-            cases.iter().map(|it| Request::generation(ids(&it["prompt"]), greedy(16))).collect();
+        let requests: Vec<Request> = cases
+            .iter()
+            .map(|it| Request::generation(ids(&it["prompt"]), greedy(16)))
+            .collect();
         for (outcome, case) in run(&engine, &requests).iter().zip(cases) {
-            let Ok(Response::Generation { tokens, .. }) = outcome else { panic!("{outcome:?}") };
+            let Ok(Response::Generation { tokens, .. }) = outcome else {
+                panic!("{outcome:?}")
+            };
             assert_eq!(*tokens, ids(&case["ids"]), "{name}");
         }
     }
@@ -184,8 +215,11 @@ fn a_score_does_not_depend_on_its_batch() {
         for size in [2, 3, 7, requests.len()] {
             let mut reversed = requests.clone();
             reversed.reverse();
-            let together: Vec<Vec<u32>> =
-                reversed.chunks(size).flat_map(|it| run(&engine, it)).map(|it| bits(&it)).collect();
+            let together: Vec<Vec<u32>> = reversed
+                .chunks(size)
+                .flat_map(|it| run(&engine, it))
+                .map(|it| bits(&it))
+                .collect();
             let together: Vec<Vec<u32>> = together.into_iter().rev().collect();
             assert_eq!(together, alone, "{name}, batches of {size}");
         }
@@ -198,7 +232,10 @@ fn a_score_does_not_depend_on_the_number_of_threads() {
         let (_, engine) = open(name);
         let requests = mixed_requests(name);
         let with_threads = |n: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(n)
+                .build()
+                .unwrap();
             let outcomes = pool.install(|| run(&engine, &requests));
             outcomes.iter().map(bits).collect::<Vec<_>>()
         };
@@ -241,9 +278,15 @@ fn what_does_not_fit_is_refused_one_by_one() {
         Request::loglikelihood(vec![5, 100_000], 1),
     ];
     let outcomes = run(&engine, &requests);
-    assert!(outcomes[0].is_ok(), "the last token is never fed: {:?}", outcomes[0]);
-    let messages: Vec<String> =
-        outcomes[1..].iter().map(|it| it.as_ref().unwrap_err().to_string()).collect();
+    assert!(
+        outcomes[0].is_ok(),
+        "the last token is never fed: {:?}",
+        outcomes[0]
+    );
+    let messages: Vec<String> = outcomes[1..]
+        .iter()
+        .map(|it| it.as_ref().unwrap_err().to_string())
+        .collect();
     assert_eq!(
         messages,
         [

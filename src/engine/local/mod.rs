@@ -37,9 +37,7 @@ use decoder::Decoder;
 /// promised for one instruction set, which is therefore part of the name.
 fn numerics() -> String {
     let instructions = if cfg!(target_arch = "x86_64") {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            "x86-64-avx512"
-        } else if std::arch::is_x86_feature_detected!("fma") {
+        if std::arch::is_x86_feature_detected!("fma") {
             "x86-64-fma"
         } else {
             "x86-64"

@@ -55,9 +55,14 @@ pub(crate) fn linear(mut x: Vec<f32>, linear: &Linear) -> Result<Vec<f32>, Engin
     let mut y = into_vec(y)?;
     y.truncate(n_rows * n);
     if let Some(bias) = &linear.bias {
-        for_rows(&mut y, n, |_, row| {
-            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-        });
+        for_rows(
+            &mut y,
+            n,
+            #[inline(always)]
+            |_, row| {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            },
+        );
     }
     Ok(y)
 }
@@ -86,10 +91,13 @@ pub(crate) fn for_rows(x: &mut [f32], width: usize, work: impl Fn(usize, &mut [f
     x.par_chunks_mut(ROWS_PER_TASK * width)
         .enumerate()
         .for_each(|(task, rows)| {
-            vector::fast(|| {
-                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                    work(task * ROWS_PER_TASK + i, row);
-                }
-            });
+            vector::fast(
+                #[inline(always)]
+                || {
+                    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                        work(task * ROWS_PER_TASK + i, row);
+                    }
+                },
+            );
         });
 }

@@ -153,10 +153,10 @@ pub(crate) fn exp_shifted(x: &mut [f32]) -> f32 {
 pub(crate) fn log_sum_exp(x: &[f32]) -> f64 {
     let max = max(x);
     // Blocks keep the f32 lanes short; their totals are added in f64, in order.
-    let total: f64 = x
-        .chunks(1024)
-        .map(|block| f64::from(sum_by(block, |value, lane| lane + exp(value - max))))
-        .sum();
+    let mut total = 0f64;
+    for block in x.chunks(1024) {
+        total += f64::from(sum_by(block, |value, lane| lane + exp(value - max)));
+    }
     f64::from(max) + total.ln()
 }
 
