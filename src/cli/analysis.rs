@@ -91,7 +91,13 @@ pub(crate) fn analyse(
                     control: plan.control(),
                     clusters: clusters.as_deref(),
                     margin: (metric == primary)
-                        .then(|| plan.experiment.spec.experiment.margin.map(|it| it.get()))
+                        .then(|| {
+                            plan.experiment
+                                .spec
+                                .experiment
+                                .margin
+                                .map(harness::experiment::NonNegative::get)
+                        })
                         .flatten(),
                     identical: &identical,
                 };

@@ -164,9 +164,9 @@ pub(crate) fn execute(
         plan,
         &judges,
         options,
-        folder,
+        &folder,
         manifest,
-        gathered,
+        &gathered,
         &store,
         started,
         weights_elapsed,
@@ -279,9 +279,9 @@ fn finish(
     plan: &Plan,
     judges: &[TextJudge],
     options: Options<'_>,
-    folder: RunFolder,
+    folder: &RunFolder,
     mut manifest: Manifest,
-    gathered: Gathered,
+    gathered: &Gathered,
     store: &Store,
     started: Instant,
     weights_elapsed: Duration,
@@ -365,14 +365,15 @@ fn run_folder(plan: &Plan, results: &Path) -> Result<RunFolder, ExecuteError> {
         let Ok(manifest) = Manifest::read(&run.folder) else {
             continue;
         };
-        if !manifest.status.is_finished() && manifest.digests.plan == digest {
-            if let Some(lock) = lock(&run.folder)? {
-                return Ok(RunFolder {
-                    path: run.folder,
-                    id: run.run,
-                    _lock: lock,
-                });
-            }
+        if !manifest.status.is_finished()
+            && manifest.digests.plan == digest
+            && let Some(lock) = lock(&run.folder)?
+        {
+            return Ok(RunFolder {
+                path: run.folder,
+                id: run.run,
+                _lock: lock,
+            });
         }
     }
     loop {
@@ -432,7 +433,10 @@ fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
         seed: spec.experiment.seed,
         primary: plan.primary(),
         control: plan.control().map(|it| plan.variants[it].name.clone()),
-        margin: spec.experiment.margin.map(|it| it.get()),
+        margin: spec
+            .experiment
+            .margin
+            .map(harness::experiment::NonNegative::get),
         started: table::format_utc(SystemTime::now()),
         finished: None,
         host: host(),

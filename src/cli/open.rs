@@ -130,13 +130,13 @@ fn open_one(
     }
     let mut progress = fetching(opening.kind, name);
     let model = model::open(&spec.source.value, &options, &mut progress).map_err(|err| {
-        let mut message = format!("model `{name}` cannot be opened: {err}");
+        let mut told = vec![format!("model `{name}` cannot be opened"), err.to_string()];
         let mut cause = std::error::Error::source(&err);
         while let Some(it) = cause {
-            message += &format!(": {it}");
+            told.push(it.to_string());
             cause = it.source();
         }
-        Diagnostic::error(message).at(&spec.source.place, "")
+        Diagnostic::error(told.join(": ")).at(&spec.source.place, "")
     })?;
     let model = Arc::new(model);
     open.0.insert(key, Arc::clone(&model));

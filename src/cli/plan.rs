@@ -194,20 +194,20 @@ fn as_text(
 }
 
 fn remarks(counts: &Counts) -> String {
-    let mut remarks = String::new();
-    for (n, what) in [
+    let counted = [
         (counts.n_boundary_merges, "prompts merge with the target"),
         (counts.n_dropped_shots, "prompts lose shots"),
         (counts.n_truncated, "prompts are cut"),
-    ] {
-        if 0 < n {
-            remarks += &format!(", {n} {what}");
-        }
-    }
+    ];
+    let counted = counted.into_iter().filter(|it| 0 < it.0);
+    let mut remarks: Vec<String> = counted.map(|(n, what)| format!(", {n} {what}")).collect();
     if let Some(failure) = &counts.first_failure {
-        remarks += &format!(", {} cannot be scored ({failure})", counts.n_failed);
+        remarks.push(format!(
+            ", {} cannot be scored ({failure})",
+            counts.n_failed
+        ));
     }
-    remarks
+    remarks.concat()
 }
 
 /// The smallest difference in accuracy that this many examples can show.

@@ -152,16 +152,15 @@ fn generation(plan: &Plan, case: &Case) -> Option<Result<Request, harness::reque
     if case.generation.is_some() {
         return case.generation.clone();
     }
-    let tokens = match case.requests().next() {
-        Some(request) => request.tokens[..case.n_context_tokens].to_vec(),
-        None => {
-            let encoded = plan.models[0]
-                .model
-                .tokenizer
-                .encode(&case.prompt, &[])
-                .ok()?;
-            encoded.iter().map(|it| it.id).collect()
-        }
+    let tokens = if let Some(request) = case.requests().next() {
+        request.tokens[..case.n_context_tokens].to_vec()
+    } else {
+        let encoded = plan.models[0]
+            .model
+            .tokenizer
+            .encode(&case.prompt, &[])
+            .ok()?;
+        encoded.iter().map(|it| it.id).collect()
     };
     let params = GenerationParams {
         max_tokens: DEFAULT_MAX_TOKENS,
@@ -177,7 +176,7 @@ fn answer(engine: &LocalEngine, case: &Case) -> Result<Vec<Outcome>, String> {
     let mut outcomes: Vec<Option<Outcome>> = vec![None; requests.len()];
     engine
         .run(&requests, &STOP, &mut |index, outcome| {
-            outcomes[index] = Some(outcome)
+            outcomes[index] = Some(outcome);
         })
         .map_err(|err| err.to_string())?;
     Ok(outcomes.into_iter().flatten().collect())

@@ -1,3 +1,5 @@
 //! Tests of rooms together, and of the binary; one crate, so that it links once.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
 mod engine_goldens;

@@ -102,10 +102,10 @@ impl Decoder {
             self.position(&mut qkv, layer, &rotation);
             self.remember(&qkv, wave, index, kv);
             let attended = self.attend(&qkv, wave, index, kv); // (T, H·D)
-            add(&mut x, ops::linear(attended, &layer.output)?, a.n_embd);
+            add(&mut x, &ops::linear(attended, &layer.output)?, a.n_embd);
             let normed = self.normed(&x, &layer.mlp_norm);
             let hidden = self.activate(ops::linear(normed, &layer.up)?); // (T, F)
-            add(&mut x, ops::linear(hidden, &layer.down)?, a.n_embd);
+            add(&mut x, &ops::linear(hidden, &layer.down)?, a.n_embd);
         }
         for segment in &wave.segments {
             kv.advance(segment.block, segment.rows.len());
@@ -252,7 +252,9 @@ impl Decoder {
                     width,
                     #[inline(always)]
                     |_, row| {
-                        row.iter_mut().for_each(|x| *x = vector::gelu(*x));
+                        for x in row {
+                            *x = vector::gelu(*x);
+                        }
                     },
                 );
                 up
@@ -276,7 +278,7 @@ impl Decoder {
     }
 }
 
-fn add(x: &mut [f32], y: Vec<f32>, width: usize) {
+fn add(x: &mut [f32], y: &[f32], width: usize) {
     ops::for_rows(
         x,
         width,

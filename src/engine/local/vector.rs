@@ -209,7 +209,9 @@ mod tests {
             rms_norm(&y, &weight, 1e-5, &mut z);
             let lse = log_sum_exp(&z);
             let sum = exp_shifted(&mut z);
-            y.iter_mut().for_each(|it| *it = silu(*it) + gelu(*it));
+            for it in &mut y {
+                *it = silu(*it) + gelu(*it);
+            }
             (y, z, sum, lse.to_bits())
         };
         let bits = |(y, z, sum, lse): (Vec<f32>, Vec<f32>, f32, u64)| {
