@@ -175,7 +175,7 @@ fn pair(
         Difference::identical(shared.len())
     } else {
         if a.denominators() != b.denominators() {
-            comparison.method = "not_comparable".to_owned();
+            "not_comparable".clone_into(&mut comparison.method);
             return (comparison, None);
         }
         let samples = a
@@ -183,7 +183,7 @@ fn pair(
             .and_then(|a| b.sample(family.metric, family.clusters).map(|b| (a, b)));
         let paired = samples.and_then(|(a, b)| Difference::paired(&a, &b, family.metric.direction));
         let Ok(difference) = paired else {
-            comparison.method = "no_pairs".to_owned();
+            "no_pairs".clone_into(&mut comparison.method);
             return (comparison, None);
         };
         difference
@@ -192,7 +192,10 @@ fn pair(
     comparison.interval = difference.interval(stats::CONFIDENCE);
     comparison.p_value = difference.p_value();
     comparison.n_pairs = difference.n();
-    comparison.method = difference.method().name().to_owned();
+    difference
+        .method()
+        .name()
+        .clone_into(&mut comparison.method);
     comparison.n_to_settle = n_to_settle(&difference);
     (comparison, Some(difference))
 }

@@ -254,10 +254,9 @@ impl Metric {
                 MetricName::Brier => Values::Mean(Vec::new()),
                 _ => Values::Proportion(Vec::new()),
             },
-            Source::Judgement {
-                is_proportion: true,
-                ..
-            } => Values::Proportion(Vec::new()),
+            Source::Judgement { is_proportion, .. } if *is_proportion => {
+                Values::Proportion(Vec::new())
+            }
             Source::Judgement { .. } => Values::Mean(Vec::new()),
             Source::Corpus { .. } => Values::Corpus(Vec::new()),
         };
@@ -372,14 +371,11 @@ impl Units {
     /// The same values on those examples for which `keep` holds.
     #[must_use]
     pub fn restricted(&self, keep: impl Fn(usize) -> bool) -> Self {
-        let mask: Vec<bool> = self.examples.iter().map(|it| keep(*it)).collect();
         fn kept<T: Clone>(list: &[T], mask: &[bool]) -> Vec<T> {
-            list.iter()
-                .zip(mask)
-                .filter(|it| *it.1)
-                .map(|it| it.0.clone())
-                .collect()
+            let kept = list.iter().zip(mask).filter(|it| *it.1);
+            kept.map(|it| it.0.clone()).collect()
         }
+        let mask: Vec<bool> = self.examples.iter().map(|it| keep(*it)).collect();
         Self {
             examples: kept(&self.examples, &mask),
             values: match &self.values {

@@ -194,11 +194,11 @@ fn run_window(
         let index = missing[nth];
         tally.n_computed += 1;
         tally.n_tokens_computed += window.requests[index].tokens.len();
-        if let Ok(response) = &outcome {
-            if let Err(err) = storage.store.put(window.keys[index], response) {
-                store_error.get_or_insert(err);
-                stop.raise();
-            }
+        if let Ok(response) = &outcome
+            && let Err(err) = storage.store.put(window.keys[index], response)
+        {
+            store_error.get_or_insert(err);
+            stop.raise();
         }
         window.answer(index, outcome, |case| progress(case, false));
     });

@@ -410,8 +410,18 @@ fn text_metric(spec: &MetricSpec) -> Option<Result<TextMetric, TextMetricError>>
 
 /// `contains` without texts of its own, which looks for a reference.
 fn contains(options: &MetricOptions) -> TextMetric {
-    let ignore_case = matches!(options, MetricOptions::Contains { ignore_case: true, .. });
-    TextMetric::Contains { values: None, mode: ContainsMode::Any, ignore_case }
+    let ignore_case = matches!(
+        options,
+        MetricOptions::Contains {
+            ignore_case: true,
+            ..
+        }
+    );
+    TextMetric::Contains {
+        values: None,
+        mode: ContainsMode::Any,
+        ignore_case,
+    }
 }
 
 /// The judges of a `contains` that names texts of its own: all of them must hold.
@@ -423,7 +433,13 @@ pub fn conditions(
     spec: &MetricSpec,
     texts: ContainsTexts,
 ) -> Result<Vec<TextJudge>, TextMetricError> {
-    let ignore_case = matches!(spec.options, MetricOptions::Contains { ignore_case: true, .. });
+    let ignore_case = matches!(
+        spec.options,
+        MetricOptions::Contains {
+            ignore_case: true,
+            ..
+        }
+    );
     let lists = [
         (texts.all, ContainsMode::All),
         (texts.any, ContainsMode::Any),
@@ -432,14 +448,25 @@ pub fn conditions(
     let lists = lists.into_iter().filter(|it| !it.0.is_empty());
     lists
         .map(|(values, mode)| {
-            judge((spec, Ok(TextMetric::Contains { values: Some(values), mode, ignore_case })))
+            judge((
+                spec,
+                Ok(TextMetric::Contains {
+                    values: Some(values),
+                    mode,
+                    ignore_case,
+                }),
+            ))
         })
         .collect()
 }
 
 /// Whether all conditions hold.
 fn judge_all(conditions: &[TextJudge], text: &str) -> Option<CaseJudgement> {
-    let mut all = CaseJudgement { value: 1.0, statistics: Vec::new(), extraction_failed: false };
+    let mut all = CaseJudgement {
+        value: 1.0,
+        statistics: Vec::new(),
+        extraction_failed: false,
+    };
     for condition in conditions {
         let judgement = condition.judge(text, &[]).ok()?;
         all.value = all.value.min(judgement.value);

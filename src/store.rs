@@ -214,8 +214,8 @@ fn encode(response: &Response) -> Vec<u8> {
         } => {
             out.push(b'l');
             length(&mut out, logprobs.len());
-            logprobs.iter().for_each(|it| out.extend(it.to_le_bytes()));
-            is_argmax.iter().for_each(|it| out.push(u8::from(*it)));
+            out.extend(logprobs.iter().flat_map(|it| it.to_le_bytes()));
+            out.extend(is_argmax.iter().map(|it| u8::from(*it)));
         }
         Response::Generation {
             tokens,
@@ -224,7 +224,7 @@ fn encode(response: &Response) -> Vec<u8> {
         } => {
             out.push(b'g');
             length(&mut out, tokens.len());
-            tokens.iter().for_each(|it| out.extend(it.to_le_bytes()));
+            out.extend(tokens.iter().flat_map(|it| it.to_le_bytes()));
             length(&mut out, finish_reason.as_str().len());
             out.extend(finish_reason.as_str().as_bytes());
             out.extend(text.as_bytes());

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use harness::compare::{self, Comparison, Family};
 use harness::experiment::MetricSpec;
 use harness::metric::{Facts, Metric, Units};
-use harness::plan::{Plan, CaseKey};
+use harness::plan::{CaseKey, Plan};
 use harness::request::Digest;
 use harness::score::Score;
 use harness::table::{Measured, RankingRecord, ToSettle};
@@ -17,8 +17,6 @@ pub(crate) type RequestDigests = HashMap<CaseKey, Digest>;
 /// The metrics of a run and what they show.
 pub(crate) struct Analysis {
     pub(crate) metrics: Vec<Metric>,
-    /// Index of the metric that ranks.
-    pub(crate) primary: usize,
     pub(crate) measured: Vec<Measured>,
     pub(crate) comparisons: Vec<Comparison>,
     pub(crate) rankings: Vec<RankingRecord>,
@@ -51,15 +49,23 @@ pub(crate) fn analyse(
 ) -> Analysis {
     let metrics = metrics(plan, judges);
     let primary_name = plan.primary();
-    let primary = metrics.iter().position(|it| it.name == primary_name).unwrap_or(0);
+    let primary = metrics
+        .iter()
+        .position(|it| it.name == primary_name)
+        .unwrap_or(0);
     let clusters = plan.clusters();
-    let mut analysis =
-        Analysis { metrics, primary, measured: Vec::new(), comparisons: Vec::new(), rankings: Vec::new() };
+    let mut analysis = Analysis {
+        metrics,
+        measured: Vec::new(),
+        comparisons: Vec::new(),
+        rankings: Vec::new(),
+    };
     for model in 0..plan.models.len() {
         for metric in 0..analysis.metrics.len() {
             let units: Vec<Units> = (0..plan.variants.len())
                 .map(|variant| {
-                    let of_variant = |it: &&Score| (it.key.model, it.key.variant) == (model, variant);
+                    let of_variant =
+                        |it: &&Score| (it.key.model, it.key.variant) == (model, variant);
                     let scores: Vec<&Score> = scores.iter().filter(of_variant).collect();
                     analysis.metrics[metric].units(&scores)
                 })
@@ -68,7 +74,12 @@ pub(crate) fn analyse(
             for (variant, units) in units.iter().enumerate() {
                 let measurement =
                     analysis.metrics[metric].measure(units, clusters.as_deref(), n_planned);
-                analysis.measured.push(Measured { model, variant, metric, measurement });
+                analysis.measured.push(Measured {
+                    model,
+                    variant,
+                    metric,
+                    measurement,
+                });
             }
             if !analysis.metrics[metric].is_descriptive {
                 let identical = |a: usize, b: usize| is_identical(plan, requests, model, a, b);
@@ -80,7 +91,13 @@ pub(crate) fn analyse(
                     control: plan.control(),
                     clusters: clusters.as_deref(),
                     margin: (metric == primary)
-                        .then(|| plan.experiment.spec.experiment.margin.map(|it| it.get()))
+                        .then(|| {
+                            plan.experiment
+                                .spec
+                                .experiment
+                                .margin
+                                .map(harness::experiment::NonNegative::get)
+                        })
                         .flatten(),
                     identical: &identical,
                 };
@@ -97,17 +114,18 @@ pub(crate) fn analyse(
 }
 
 /// Whether two variants sent equal requests for every example.
-fn is_identical(
-    plan: &Plan,
-    requests: &RequestDigests,
-    model: usize,
-    a: usize,
-    b: usize,
-) -> bool {
+fn is_identical(plan: &Plan, requests: &RequestDigests, model: usize, a: usize, b: usize) -> bool {
     let n_repeats = plan.n_repeats();
     (0..plan.examples.len()).all(|example| {
         (0..n_repeats).all(|repeat| {
-            let digest = |variant| requests.get(&CaseKey { model, variant, example, repeat });
+            let digest = |variant| {
+                requests.get(&CaseKey {
+                    model,
+                    variant,
+                    example,
+                    repeat,
+                })
+            };
             digest(a).is_some() && digest(a) == digest(b)
         })
     })
@@ -118,7 +136,11 @@ fn ranking(plan: &Plan, family: &Family<'_>, comparisons: &[Comparison]) -> Rank
     let name = |variant: usize| plan.variants[variant].name.clone();
     let to_settle = comparisons.iter().filter_map(|it| {
         let n_units = it.n_to_settle?;
-        Some(ToSettle { variant_a: name(it.candidate), variant_b: name(it.reference), n_units })
+        Some(ToSettle {
+            variant_a: name(it.candidate),
+            variant_b: name(it.reference),
+            n_units,
+        })
     });
     RankingRecord {
         model: plan.models[family.model].name.clone(),

@@ -84,11 +84,6 @@ impl Bars {
         }
     }
 
-    /// Writes a line to stderr that stays, above the bars.
-    pub(crate) fn println_above(&self, line: &str) {
-        self.above(|| output::note(line));
-    }
-
     /// Takes the bars away while `write` writes to the terminal.
     pub(crate) fn above<R>(&self, write: impl FnOnce() -> R) -> R {
         match &self.drawing {

@@ -37,7 +37,10 @@ pub(crate) enum ExecuteError {
     Table(#[from] TableError),
     /// The folder of the run could not be made.
     #[error("cannot write to `{}`", .path.display())]
-    Folder { path: PathBuf, source: std::io::Error },
+    Folder {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// A declared metric cannot be computed.
     #[error(transparent)]
     Metric(#[from] TextMetricError),
@@ -129,21 +132,51 @@ pub(crate) fn execute(
     for (index, planned) in plan.models.iter().enumerate() {
         let loading = Instant::now();
         let shown = watcher.loading(&planned.name);
-        let engine = LocalEngine::load(&planned.model)
-            .map_err(|source| ExecuteError::Load { model: planned.name.clone(), source })?;
+        let engine = LocalEngine::load(&planned.model).map_err(|source| ExecuteError::Load {
+            model: planned.name.clone(),
+            source,
+        })?;
         drop(shown);
         weights_elapsed += loading.elapsed();
-        manifest.models[index].numerics.clone_from(&engine.answerer().numerics);
-        let mut storage = Storage { store: &mut store, may_read: !options.fresh };
-        run_model(plan, index, &engine, &judges, options, &mut storage, stop, watcher, &mut gathered)?;
+        manifest.models[index]
+            .numerics
+            .clone_from(&engine.answerer().numerics);
+        let mut storage = Storage {
+            store: &mut store,
+            may_read: !options.fresh,
+        };
+        run_model(
+            plan,
+            index,
+            &engine,
+            &judges,
+            options,
+            &mut storage,
+            stop,
+            watcher,
+            &mut gathered,
+        )?;
         if gathered.tally.is_stopped {
             break;
         }
     }
-    finish(plan, &judges, options, folder, manifest, gathered, &store, started, weights_elapsed)
+    finish(
+        plan,
+        &judges,
+        options,
+        &folder,
+        manifest,
+        &gathered,
+        &store,
+        started,
+        weights_elapsed,
+    )
 }
 
-#[expect(clippy::too_many_arguments, reason = "one step of `execute`, kept apart for its length")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of `execute`, kept apart for its length"
+)]
 fn run_model(
     plan: &Plan,
     model: usize,
@@ -171,12 +204,22 @@ fn run_model(
             cell.n_context_tokens += case.n_context_tokens;
             cell.n_cases += 1;
         }
-        gathered.requests.insert(key, digest(&case, engine.answerer()));
-        gathered.scores.push(score_case(plan, judges, options.tokens, case, outcomes));
+        gathered
+            .requests
+            .insert(key, digest(&case, engine.answerer()));
+        gathered
+            .scores
+            .push(score_case(plan, judges, options.tokens, case, outcomes));
     };
-    let tally =
-        runner::run(plan.cases(model), engine, storage, stop, &mut on_progress, &mut on_case)
-            .map_err(ExecuteError::Run)?;
+    let tally = runner::run(
+        plan.cases(model),
+        engine,
+        storage,
+        stop,
+        &mut on_progress,
+        &mut on_case,
+    )
+    .map_err(ExecuteError::Run)?;
     for (variant, time) in times.into_iter().enumerate() {
         gathered.cells[model * n_variants + variant].elapsed += time;
     }
@@ -207,11 +250,16 @@ fn score_case(
     let CaseKey { example, .. } = case.key;
     let specs = &plan.experiment.spec.metrics;
     // Judges stand in the order of the declared metrics that judge a text.
-    let of_texts = specs.iter().enumerate().filter(|it| it.1.metric.value.is_of_generation());
+    let of_texts = specs
+        .iter()
+        .enumerate()
+        .filter(|it| it.1.metric.value.is_of_generation());
     let conditions: Vec<Vec<TextJudge>> = of_texts
         .map(|(index, spec)| {
             let texts = plan.contains_texts(index, example);
-            texts.and_then(|it| score::conditions(spec, it).ok()).unwrap_or_default()
+            texts
+                .and_then(|it| score::conditions(spec, it).ok())
+                .unwrap_or_default()
         })
         .collect();
     let key = Key {
@@ -223,21 +271,32 @@ fn score_case(
     score::score(case, outcomes, &key)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the end of `execute`, kept apart for its length")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the end of `execute`, kept apart for its length"
+)]
 fn finish(
     plan: &Plan,
     judges: &[TextJudge],
     options: Options<'_>,
-    folder: RunFolder,
+    folder: &RunFolder,
     mut manifest: Manifest,
-    gathered: Gathered,
+    gathered: &Gathered,
     store: &Store,
     started: Instant,
     weights_elapsed: Duration,
 ) -> Result<Finished, ExecuteError> {
-    let n_unscored = gathered.scores.iter().filter(|it| it.status != Status::Ok).count();
+    let n_unscored = gathered
+        .scores
+        .iter()
+        .filter(|it| it.status != Status::Ok)
+        .count();
     for score in gathered.scores.iter().filter(|it| it.status != Status::Ok) {
-        *manifest.counts.failed.entry(score.status.as_str().to_owned()).or_default() += 1;
+        *manifest
+            .counts
+            .failed
+            .entry(score.status.as_str().to_owned())
+            .or_default() += 1;
     }
     manifest.counts.n_requests = gathered.tally.n_requests;
     manifest.counts.n_computed = gathered.tally.n_computed;
@@ -259,9 +318,18 @@ fn finish(
         manifest.write(&folder.path)?;
         return Ok(finished);
     }
-    manifest.status = if n_unscored == 0 { RunStatus::Complete } else { RunStatus::Incomplete };
-    let Analysis { metrics, measured, comparisons, rankings, .. } =
-        analysis::analyse(plan, judges, &gathered.scores, &gathered.requests);
+    manifest.status = if n_unscored == 0 {
+        RunStatus::Complete
+    } else {
+        RunStatus::Incomplete
+    };
+    let Analysis {
+        metrics,
+        measured,
+        comparisons,
+        rankings,
+        ..
+    } = analysis::analyse(plan, judges, &gathered.scores, &gathered.requests);
     manifest.rankings = rankings;
     let models: Vec<String> = plan.models.iter().map(|it| it.name.clone()).collect();
     let variants: Vec<String> = plan.variants.iter().map(|it| it.name.clone()).collect();
@@ -294,20 +362,33 @@ fn run_folder(plan: &Plan, results: &Path) -> Result<RunFolder, ExecuteError> {
     let digest = plan.digest().to_string();
     let unfinished = table::list(results, Some(experiment)).unwrap_or_default();
     for run in unfinished.into_iter().rev() {
-        let Ok(manifest) = Manifest::read(&run.folder) else { continue };
-        if !manifest.status.is_finished() && manifest.digests.plan == digest {
-            if let Some(lock) = lock(&run.folder)? {
-                return Ok(RunFolder { path: run.folder, id: run.run, _lock: lock });
-            }
+        let Ok(manifest) = Manifest::read(&run.folder) else {
+            continue;
+        };
+        if !manifest.status.is_finished()
+            && manifest.digests.plan == digest
+            && let Some(lock) = lock(&run.folder)?
+        {
+            return Ok(RunFolder {
+                path: run.folder,
+                id: run.run,
+                _lock: lock,
+            });
         }
     }
     loop {
         let id = table::new_run_id();
         let path = results.join(experiment).join(&id);
-        std::fs::create_dir_all(&path)
-            .map_err(|source| ExecuteError::Folder { path: path.clone(), source })?;
+        std::fs::create_dir_all(&path).map_err(|source| ExecuteError::Folder {
+            path: path.clone(),
+            source,
+        })?;
         if let Some(lock) = lock(&path)? {
-            return Ok(RunFolder { path, id, _lock: lock });
+            return Ok(RunFolder {
+                path,
+                id,
+                _lock: lock,
+            });
         }
     }
 }
@@ -315,7 +396,10 @@ fn run_folder(plan: &Plan, results: &Path) -> Result<RunFolder, ExecuteError> {
 /// Takes the folder for this process; `None` if another one has it.
 fn lock(folder: &Path) -> Result<Option<File>, ExecuteError> {
     let path = folder.join(".lock");
-    let refuse = |source| ExecuteError::Folder { path: path.clone(), source };
+    let refuse = |source| ExecuteError::Folder {
+        path: path.clone(),
+        source,
+    };
     let file = File::create(&path).map_err(refuse)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -349,7 +433,10 @@ fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
         seed: spec.experiment.seed,
         primary: plan.primary(),
         control: plan.control().map(|it| plan.variants[it].name.clone()),
-        margin: spec.experiment.margin.map(|it| it.get()),
+        margin: spec
+            .experiment
+            .margin
+            .map(harness::experiment::NonNegative::get),
         started: table::format_utc(SystemTime::now()),
         finished: None,
         host: host(),

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use harness::model::builtin::{self, Builtin, PullProgress};
 use harness::experiment::ModelSource;
+use harness::model::builtin::{self, Builtin, PullProgress};
 use harness::model::{Model, ModelError, ModelInfo, OpenOptions, open};
 use serde_json::json;
 
@@ -57,7 +57,9 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             json,
         } => {
             // A bare word may be a folder here, as in any shell command.
-            let parsed = source.parse().unwrap_or_else(|_| ModelSource::Path(source.into()));
+            let parsed = source
+                .parse()
+                .unwrap_or_else(|_| ModelSource::Path(source.into()));
             let model = find(&parsed, *offline, kind(Verbosity::Normal));
             told(model, hint(source).as_deref(), |model| {
                 if *json {

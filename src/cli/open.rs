@@ -42,7 +42,13 @@ pub(crate) fn draft(path: &Path, selection: &Selection) -> Result<Draft, Diagnos
     refuse_unmatched(&experiment, selection)?;
     let variant = |name: &str| selection.variants.matches(name);
     let model = |name: &str| selection.models.matches(name);
-    Draft::new(experiment, &plan::Selection { variant: &variant, model: &model })
+    Draft::new(
+        experiment,
+        &plan::Selection {
+            variant: &variant,
+            model: &model,
+        },
+    )
 }
 
 /// A pattern that chooses nothing is a slip of the keyboard.
@@ -51,9 +57,10 @@ fn refuse_unmatched(experiment: &Experiment, selection: &Selection) -> Result<()
     let variants: Vec<&str> = spec.variants.keys().map(String::as_str).collect();
     let models: Vec<&str> = spec.models.keys().map(String::as_str).collect();
     let mut problems = Diagnostics::new();
-    for (flag, globs, names) in
-        [("--variant", &selection.variants, &variants), ("--model", &selection.models, &models)]
-    {
+    for (flag, globs, names) in [
+        ("--variant", &selection.variants, &variants),
+        ("--model", &selection.models, &models),
+    ] {
         for glob in globs.without_match(names) {
             problems.push(
                 Diagnostic::error(format!("`{flag} {glob}` selects nothing"))
@@ -61,7 +68,11 @@ fn refuse_unmatched(experiment: &Experiment, selection: &Selection) -> Result<()
             );
         }
     }
-    if problems.has_errors() { Err(problems) } else { Ok(()) }
+    if problems.has_errors() {
+        Err(problems)
+    } else {
+        Ok(())
+    }
 }
 
 /// Opens the models of a draft and completes the plan.
@@ -82,7 +93,11 @@ pub(crate) fn plan(
             Err(diagnostic) => problems.push(diagnostic),
         }
     }
-    if problems.has_errors() { Err(problems) } else { draft.with_models(models) }
+    if problems.has_errors() {
+        Err(problems)
+    } else {
+        draft.with_models(models)
+    }
 }
 
 fn open_one(
@@ -115,13 +130,13 @@ fn open_one(
     }
     let mut progress = fetching(opening.kind, name);
     let model = model::open(&spec.source.value, &options, &mut progress).map_err(|err| {
-        let mut message = format!("model `{name}` cannot be opened: {err}");
+        let mut told = vec![format!("model `{name}` cannot be opened"), err.to_string()];
         let mut cause = std::error::Error::source(&err);
         while let Some(it) = cause {
-            message += &format!(": {it}");
+            told.push(it.to_string());
             cause = it.source();
         }
-        Diagnostic::error(message).at(&spec.source.place, "")
+        Diagnostic::error(told.join(": ")).at(&spec.source.place, "")
     })?;
     let model = Arc::new(model);
     open.0.insert(key, Arc::clone(&model));
@@ -136,7 +151,10 @@ fn refuse_settings(name: &str, spec: &LocalModel) -> Result<(), Diagnostic> {
             .help(help))
     };
     if spec.device == Device::Cuda {
-        return refuse("a CUDA device, but this build computes on the CPU", "use `device = \"cpu\"`");
+        return refuse(
+            "a CUDA device, but this build computes on the CPU",
+            "use `device = \"cpu\"`",
+        );
     }
     if spec.weights == Weights::Stored {
         return refuse(

@@ -41,7 +41,10 @@ struct Totals {
 
 /// Plans one experiment and tells what it would ask.
 pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
-    let opening = Opening { offline: args.offline, kind: draw::kind(args.verbosity.verbosity()) };
+    let opening = Opening {
+        offline: args.offline,
+        kind: draw::kind(args.verbosity.verbosity()),
+    };
     let plan = open::draft(&args.file, &args.selection.selection())
         .and_then(|it| open::plan(it, opening, &mut OpenModels::default()));
     let plan = match plan {
@@ -75,7 +78,11 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
         as_text(&plan, &counts, &totals, &prompts, n_prompts)
     };
     output::result(&text)?;
-    Ok(if is_incomplete { Exit::Incomplete } else { Exit::Done })
+    Ok(if is_incomplete {
+        Exit::Incomplete
+    } else {
+        Exit::Done
+    })
 }
 
 impl Counts {
@@ -93,7 +100,8 @@ impl Counts {
             .or(case.generation.as_ref().and_then(|it| it.as_ref().err()));
         if let Some(failure) = failure {
             self.n_failed += 1;
-            self.first_failure.get_or_insert_with(|| failure.to_string());
+            self.first_failure
+                .get_or_insert_with(|| failure.to_string());
         }
     }
 
@@ -104,7 +112,10 @@ impl Counts {
 
 impl Totals {
     fn add(&mut self, case: &Case, model_digest: Digest) {
-        let answerer = Answerer { model_digest, numerics: String::new() };
+        let answerer = Answerer {
+            model_digest,
+            numerics: String::new(),
+        };
         for request in case.requests() {
             match request.work {
                 Work::Loglikelihood { .. } => self.n_likelihoods += 1,
@@ -131,7 +142,11 @@ fn as_text(
         plan.dataset.rows.len(),
         plan.variants.len(),
         plan.models.len(),
-        if plan.n_repeats() == 1 { String::new() } else { format!(" × {} repeats", plan.n_repeats()) },
+        if plan.n_repeats() == 1 {
+            String::new()
+        } else {
+            format!(" × {} repeats", plan.n_repeats())
+        },
         plan.n_cases(),
     )];
     lines.push(format!(
@@ -143,11 +158,18 @@ fn as_text(
     ));
     lines.push(format!("ranked by {}{}", plan.primary(), forecast(plan)));
     let chosen: Vec<&str> = plan.variants.iter().map(|it| it.name.as_str()).collect();
-    let width = chosen.iter().map(|it| it.chars().count()).max().unwrap_or(0);
+    let width = chosen
+        .iter()
+        .map(|it| it.chars().count())
+        .max()
+        .unwrap_or(0);
     for (model, of_model) in plan.models.iter().zip(counts) {
         lines.push(String::new());
         let context = model.model.n_context;
-        lines.push(format!("{} ({}, context {context})", model.name, model.model.source));
+        lines.push(format!(
+            "{} ({}, context {context})",
+            model.name, model.model.source
+        ));
         for (name, counts) in chosen.iter().zip(of_model) {
             lines.push(format!(
                 "  {name:width$}  {:>7.1} tokens per prompt, longest {}{}",
@@ -172,20 +194,20 @@ fn as_text(
 }
 
 fn remarks(counts: &Counts) -> String {
-    let mut remarks = String::new();
-    for (n, what) in [
+    let counted = [
         (counts.n_boundary_merges, "prompts merge with the target"),
         (counts.n_dropped_shots, "prompts lose shots"),
         (counts.n_truncated, "prompts are cut"),
-    ] {
-        if 0 < n {
-            remarks += &format!(", {n} {what}");
-        }
-    }
+    ];
+    let counted = counted.into_iter().filter(|it| 0 < it.0);
+    let mut remarks: Vec<String> = counted.map(|(n, what)| format!(", {n} {what}")).collect();
     if let Some(failure) = &counts.first_failure {
-        remarks += &format!(", {} cannot be scored ({failure})", counts.n_failed);
+        remarks.push(format!(
+            ", {} cannot be scored ({failure})",
+            counts.n_failed
+        ));
     }
-    remarks
+    remarks.concat()
 }
 
 /// The smallest difference in accuracy that this many examples can show.
@@ -221,22 +243,43 @@ fn join_lines(plan: &Plan, case: &Case) -> Vec<String> {
     let example = &plan.examples[case.key.example];
     let heading = format!("{} · {} · example {}", model.name, variant.name, example.id);
     let Some(scored) = case.scored.iter().find(|it| it.is_target) else {
-        return vec![heading, format!("  prompt ends   …{}⟩", visible_tail(&case.prompt, 60))];
+        return vec![
+            heading,
+            format!("  prompt ends   …{}⟩", visible_tail(&case.prompt, 60)),
+        ];
     };
     let default = default_delimiter(&case.prompt, variant.is_chat());
-    let delimiter = variant.delimiter.as_deref().filter(|_| !variant.is_chat()).unwrap_or(default);
+    let delimiter = variant
+        .delimiter
+        .as_deref()
+        .filter(|_| !variant.is_chat())
+        .unwrap_or(default);
     let prompt = stripped(&case.prompt);
     let rest = &case.prompt[prompt.len()..];
     let text = format!("{rest}{delimiter}{}", scored.text);
     let mut lines = vec![
         heading,
-        format!("  join          …{}⟩⟨{}", visible_tail(prompt, 40), visible_head(&text, 40)),
+        format!(
+            "  join          …{}⟩⟨{}",
+            visible_tail(prompt, 40),
+            visible_head(&text, 40)
+        ),
     ];
     if let Ok(requests) = &scored.requests {
-        lines.push(format!("  scored        {}", scored_tokens(plan, case, requests)));
+        lines.push(format!(
+            "  scored        {}",
+            scored_tokens(plan, case, requests)
+        ));
     }
-    if let Some(Ok(request)) = case.scored.first().map(|it| it.requests.as_ref().map(|it| &it[0])) {
-        lines.push(format!("  first tokens  {}", tokens(plan, case, request, true)));
+    if let Some(Ok(request)) = case
+        .scored
+        .first()
+        .map(|it| it.requests.as_ref().map(|it| &it[0]))
+    {
+        lines.push(format!(
+            "  first tokens  {}",
+            tokens(plan, case, request, true)
+        ));
     }
     lines
 }
@@ -244,7 +287,9 @@ fn join_lines(plan: &Plan, case: &Case) -> Vec<String> {
 fn scored_tokens(plan: &Plan, case: &Case, requests: &[Request]) -> String {
     let tokenizer = &plan.models[case.key.model].model.tokenizer;
     let scored = requests.iter().flat_map(|request| {
-        let Work::Loglikelihood { first_scored } = request.work else { return [].iter() };
+        let Work::Loglikelihood { first_scored } = request.work else {
+            return [].iter();
+        };
         request.tokens[first_scored..].iter()
     });
     let scored: Vec<String> = scored
@@ -257,7 +302,11 @@ fn scored_tokens(plan: &Plan, case: &Case, requests: &[Request]) -> String {
 fn tokens(plan: &Plan, case: &Case, request: &Request, is_head: bool) -> String {
     let tokenizer = &plan.models[case.key.model].model.tokenizer;
     let n = request.tokens.len();
-    let range = if is_head { 0..n.min(END_TOKENS) } else { n.saturating_sub(END_TOKENS)..n };
+    let range = if is_head {
+        0..n.min(END_TOKENS)
+    } else {
+        n.saturating_sub(END_TOKENS)..n
+    };
     let shown: Vec<String> = request.tokens[range]
         .iter()
         .map(|id| format!("{}:{id}", visible(&tokenizer.token_text(*id))))
@@ -269,11 +318,24 @@ fn prompt_lines(plan: &Plan, case: &Case) -> Vec<String> {
     let variant = &plan.variants[case.key.variant].name;
     let model = &plan.models[case.key.model].name;
     let id = &plan.examples[case.key.example].id;
-    let mut lines = vec![format!("── {model} · {variant} · {id} · {} tokens", case.n_context_tokens)];
-    lines.extend(harness::report::escape::lines(&case.prompt).into_iter().map(|it| format!("  {it}")));
+    let mut lines = vec![format!(
+        "── {model} · {variant} · {id} · {} tokens",
+        case.n_context_tokens
+    )];
+    lines.extend(
+        harness::report::escape::lines(&case.prompt)
+            .into_iter()
+            .map(|it| format!("  {it}")),
+    );
     if let Some(request) = case.requests().next() {
-        lines.push(format!("  first tokens  {}", tokens(plan, case, request, true)));
-        lines.push(format!("  last tokens   {}", tokens(plan, case, request, false)));
+        lines.push(format!(
+            "  first tokens  {}",
+            tokens(plan, case, request, true)
+        ));
+        lines.push(format!(
+            "  last tokens   {}",
+            tokens(plan, case, request, false)
+        ));
     }
     lines
 }

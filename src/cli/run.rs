@@ -20,16 +20,28 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
     let verbosity = args.verbosity.verbosity();
     let kind = draw::kind(verbosity);
     set_threads(args.compute.n_threads);
-    let opening = Opening { offline: args.compute.offline, kind };
-    let Some(plans) = plans(args, opening) else { return Ok(Exit::Refused) };
+    let opening = Opening {
+        offline: args.compute.offline,
+        kind,
+    };
+    let Some(plans) = plans(args, opening) else {
+        return Ok(Exit::Refused);
+    };
     if let Err(err) = signal::watch(&STOP) {
         output::error(&err, None);
     }
-    let options =
-        Options { results: &args.results.folder, tokens: args.tokens, fresh: args.fresh };
+    let options = Options {
+        results: &args.results.folder,
+        tokens: args.tokens,
+        fresh: args.fresh,
+    };
     let mut exit = Exit::Done;
     for (file, plan) in &plans {
-        let mut watcher = Bar { bars: None, kind, plan };
+        let mut watcher = Bar {
+            bars: None,
+            kind,
+            plan,
+        };
         let result = execute(plan, options, &STOP, &mut watcher);
         if let Some(bars) = watcher.bars.take() {
             bars.finish();
@@ -39,7 +51,11 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
             Err(err) => {
                 let hint = hint(&err);
                 output::error(&err, hint);
-                if matches!(err, ExecuteError::Load { .. }) { Exit::Refused } else { Exit::Incomplete }
+                if matches!(err, ExecuteError::Load { .. }) {
+                    Exit::Refused
+                } else {
+                    Exit::Incomplete
+                }
             }
         };
         exit = exit.worst(ended);
@@ -54,15 +70,21 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
 pub(super) fn set_threads(n_threads: Option<std::num::NonZeroUsize>) {
     if let Some(n) = n_threads {
         // Fails only if a pool exists already, and nothing made one before.
-        rayon::ThreadPoolBuilder::new().num_threads(n.get()).build_global().ok();
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(n.get())
+            .build_global()
+            .ok();
     }
 }
 
 /// All plans, or `None` after every mistake in every file was told.
 fn plans(args: &RunArgs, opening: Opening) -> Option<Vec<(PathBuf, Plan)>> {
     let selection = args.selection.selection();
-    let drafts: Vec<_> =
-        args.files.iter().map(|file| (file, open::draft(file, &selection))).collect();
+    let drafts: Vec<_> = args
+        .files
+        .iter()
+        .map(|file| (file, open::draft(file, &selection)))
+        .collect();
     let mut models = OpenModels::default();
     let mut plans = Vec::new();
     let mut is_refused = drafts.iter().any(|it| it.1.is_err());
@@ -128,7 +150,11 @@ fn tell(
             output::note(&format!("wrote {}", path.display()));
         }
     }
-    Ok(if finished.n_unscored == 0 { Exit::Done } else { Exit::Incomplete })
+    Ok(if finished.n_unscored == 0 {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 fn tell_counts(finished: &Finished) {
@@ -137,7 +163,10 @@ fn tell_counts(finished: &Finished) {
     let rate = if tally.n_computed == 0 {
         String::new()
     } else {
-        format!(", {:.0} tokens/s", tally.n_tokens_computed as f64 / seconds.max(1e-9))
+        format!(
+            ", {:.0} tokens/s",
+            tally.n_tokens_computed as f64 / seconds.max(1e-9)
+        )
     };
     output::note(&format!(
         "{} requests: {} computed{rate}, {} from the store; {} in all",
@@ -147,12 +176,17 @@ fn tell_counts(finished: &Finished) {
         duration(finished.elapsed)
     ));
     let folder = finished.folder.display();
-    output::note(&format!("wrote {folder} · look closer: harness show --failures"));
+    output::note(&format!(
+        "wrote {folder} · look closer: harness show --failures"
+    ));
 }
 
 /// A raw template on a chat model is often a slip; said once.
 fn hint_at_chat(plan: &Plan) {
-    let has_chat = plan.variants.iter().any(harness::plan::PlannedVariant::is_chat);
+    let has_chat = plan
+        .variants
+        .iter()
+        .any(harness::plan::PlannedVariant::is_chat);
     let chat_model = plan.models.iter().find(|it| it.model.chat.is_ok());
     if let (false, Some(model)) = (has_chat, chat_model) {
         output::note(&format!(
@@ -165,10 +199,16 @@ fn hint_at_chat(plan: &Plan) {
 
 /// The command that was typed, for going on with it.
 fn again(file: &Path) -> String {
-    let words: Vec<String> =
-        std::env::args_os().skip(1).map(|it| output::shell_word(Path::new(&it))).collect();
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|it| output::shell_word(Path::new(&it)))
+        .collect();
     let typed = words.join(" ");
-    if typed.is_empty() { format!("harness run {}", output::shell_word(file)) } else { format!("harness {typed}") }
+    if typed.is_empty() {
+        format!("harness run {}", output::shell_word(file))
+    } else {
+        format!("harness {typed}")
+    }
 }
 
 fn hint(err: &ExecuteError) -> Option<&'static str> {
@@ -208,7 +248,9 @@ impl Watcher for Bar<'_> {
     }
 
     fn case_done(&mut self, model: usize, variant: usize, from_store: bool) {
-        let bars = self.bars.get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan)));
+        let bars = self
+            .bars
+            .get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan)));
         bars.case_done(model, variant, from_store);
     }
 }

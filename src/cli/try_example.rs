@@ -7,7 +7,7 @@ use harness::engine::local::LocalEngine;
 use harness::experiment::{Diagnostic, Diagnostics};
 use harness::plan::{Case, CaseKey, Plan};
 use harness::report::escape;
-use harness::request::{GenerationParams, Outcome, Request, Response, Sampling};
+use harness::request::{GenerationParams, Outcome, Request, Sampling};
 use harness::score::{self, Key, Score, TokenScore};
 use serde_json::json;
 
@@ -27,7 +27,10 @@ const DEFAULT_MAX_TOKENS: usize = 64;
 pub(super) fn run(args: &TryArgs) -> Result<Exit, OutputError> {
     let kind = draw::kind(args.verbosity.verbosity());
     set_threads(args.compute.n_threads);
-    let opening = Opening { offline: args.compute.offline, kind };
+    let opening = Opening {
+        offline: args.compute.offline,
+        kind,
+    };
     let (plan, key) = match prepare(args, opening) {
         Ok(it) => it,
         Err(problems) => {
@@ -49,7 +52,11 @@ pub(super) fn run(args: &TryArgs) -> Result<Exit, OutputError> {
     };
     drop(waiting);
     let mut case = plan.caser(0).case(key);
-    case.generation = if args.generate { generation(&plan, &case) } else { None };
+    case.generation = if args.generate {
+        generation(&plan, &case)
+    } else {
+        None
+    };
     let outcomes = match answer(&engine, &case) {
         Ok(outcomes) => outcomes,
         Err(message) => {
@@ -73,32 +80,55 @@ pub(super) fn run(args: &TryArgs) -> Result<Exit, OutputError> {
         as_text(&plan, &case, &score)
     };
     output::result(&text)?;
-    Ok(if score.status == score::Status::Ok { Exit::Done } else { Exit::Incomplete })
+    Ok(if score.status == score::Status::Ok {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 /// The plan of one variant on one model, and the case to try.
 fn prepare(args: &TryArgs, opening: Opening) -> Result<(Plan, CaseKey), Diagnostics> {
-    let only = |name: &str| name.parse().map(|it| Globs::new(vec![it])).unwrap_or_default();
-    let mut selection = Selection { variants: only(&args.variant), ..Selection::default() };
+    let only = |name: &str| {
+        name.parse()
+            .map(|it| Globs::new(vec![it]))
+            .unwrap_or_default()
+    };
+    let mut selection = Selection {
+        variants: only(&args.variant),
+        ..Selection::default()
+    };
     if let Some(model) = &args.model {
         selection.models = only(model);
     }
     if args.example.is_some() {
         // An example that a limit leaves out can be tried all the same.
-        selection.overlay.set.push(("dataset.limit".to_owned(), i64::MAX.to_string()));
+        selection
+            .overlay
+            .set
+            .push(("dataset.limit".to_owned(), i64::MAX.to_string()));
     }
     let draft = open::draft(&args.file, &selection)?;
     let mut plan = open::plan(draft, opening, &mut OpenModels::default())?;
     plan.models.truncate(1);
     let example = match &args.example {
         None => 0,
-        Some(id) => plan.examples.iter().position(|it| it.id == *id).ok_or_else(|| {
-            let ids: Vec<&str> = plan.examples.iter().take(5).map(|it| it.id.as_str()).collect();
-            Diagnostics::from(
-                Diagnostic::error(format!("there is no example `{id}`"))
-                    .help(format!("ids look like {}", ids.join(", "))),
-            )
-        })?,
+        Some(id) => plan
+            .examples
+            .iter()
+            .position(|it| it.id == *id)
+            .ok_or_else(|| {
+                let ids: Vec<&str> = plan
+                    .examples
+                    .iter()
+                    .take(5)
+                    .map(|it| it.id.as_str())
+                    .collect();
+                Diagnostics::from(
+                    Diagnostic::error(format!("there is no example `{id}`"))
+                        .help(format!("ids look like {}", ids.join(", "))),
+                )
+            })?,
     };
     let fields: Vec<_> = args
         .set
@@ -106,7 +136,15 @@ fn prepare(args: &TryArgs, opening: Opening) -> Result<(Plan, CaseKey), Diagnost
         .map(|it| (it.key.clone(), serde_json::Value::String(it.value.clone())))
         .collect();
     plan.set_fields(example, &fields)?;
-    Ok((plan, CaseKey { model: 0, variant: 0, example, repeat: 0 }))
+    Ok((
+        plan,
+        CaseKey {
+            model: 0,
+            variant: 0,
+            example,
+            repeat: 0,
+        },
+    ))
 }
 
 /// The generation of the experiment, or a greedy one where it has none.
@@ -114,12 +152,15 @@ fn generation(plan: &Plan, case: &Case) -> Option<Result<Request, harness::reque
     if case.generation.is_some() {
         return case.generation.clone();
     }
-    let tokens = match case.requests().next() {
-        Some(request) => request.tokens[..case.n_context_tokens].to_vec(),
-        None => {
-            let encoded = plan.models[0].model.tokenizer.encode(&case.prompt, &[]).ok()?;
-            encoded.iter().map(|it| it.id).collect()
-        }
+    let tokens = if let Some(request) = case.requests().next() {
+        request.tokens[..case.n_context_tokens].to_vec()
+    } else {
+        let encoded = plan.models[0]
+            .model
+            .tokenizer
+            .encode(&case.prompt, &[])
+            .ok()?;
+        encoded.iter().map(|it| it.id).collect()
     };
     let params = GenerationParams {
         max_tokens: DEFAULT_MAX_TOKENS,
@@ -134,7 +175,9 @@ fn answer(engine: &LocalEngine, case: &Case) -> Result<Vec<Outcome>, String> {
     let requests: Vec<Request> = case.requests().cloned().collect();
     let mut outcomes: Vec<Option<Outcome>> = vec![None; requests.len()];
     engine
-        .run(&requests, &STOP, &mut |index, outcome| outcomes[index] = Some(outcome))
+        .run(&requests, &STOP, &mut |index, outcome| {
+            outcomes[index] = Some(outcome);
+        })
         .map_err(|err| err.to_string())?;
     Ok(outcomes.into_iter().flatten().collect())
 }
@@ -148,13 +191,20 @@ fn as_text(plan: &Plan, case: &Case, score: &Score) -> String {
         case.n_context_tokens
     )];
     lines.push(String::new());
-    lines.extend(escape::lines(&score.prompt).into_iter().map(|it| format!("  │ {it}")));
+    lines.extend(
+        escape::lines(&score.prompt)
+            .into_iter()
+            .map(|it| format!("  │ {it}")),
+    );
     if let Some(message) = &score.message {
         lines.push(format!("\nnot scored: {message}"));
     }
     for text in &case.scored {
-        let tokens: Vec<&TokenScore> =
-            score.tokens.iter().filter(|it| it.choice_index == text.choice_index).collect();
+        let tokens: Vec<&TokenScore> = score
+            .tokens
+            .iter()
+            .filter(|it| it.choice_index == text.choice_index)
+            .collect();
         if tokens.is_empty() {
             continue;
         }
@@ -169,7 +219,11 @@ fn as_text(plan: &Plan, case: &Case, score: &Score) -> String {
             "\n{what}: {}   {total:.3} nats, {:.4} nats/byte{}",
             escape::line(&text.text),
             total / n_bytes,
-            if text.boundary_merge { ", a token straddles the join" } else { "" }
+            if text.boundary_merge {
+                ", a token straddles the join"
+            } else {
+                ""
+            }
         ));
         for token in tokens {
             lines.push(token_line(plan, case, token));
@@ -181,13 +235,20 @@ fn as_text(plan: &Plan, case: &Case, score: &Score) -> String {
             generation.n_tokens,
             generation.finish_reason.as_str()
         ));
-        lines.extend(escape::lines(&generation.text).into_iter().map(|it| format!("  │ {it}")));
+        lines.extend(
+            escape::lines(&generation.text)
+                .into_iter()
+                .map(|it| format!("  │ {it}")),
+        );
     }
     lines.join("\n") + "\n"
 }
 
 fn token_line(plan: &Plan, case: &Case, token: &TokenScore) -> String {
-    let text = plan.models[case.key.model].model.tokenizer.token_text(token.token_id);
+    let text = plan.models[case.key.model]
+        .model
+        .tokenizer
+        .token_text(token.token_id);
     let shown = escape::line(&text.replace(' ', "␠").replace('\n', "⏎"));
     let pad = 18usize.saturating_sub(escape::columns(&shown));
     format!(
@@ -203,7 +264,10 @@ fn token_line(plan: &Plan, case: &Case, token: &TokenScore) -> String {
 fn as_json(plan: &Plan, case: &Case, score: &Score) -> serde_json::Value {
     let tokenizer = &plan.models[case.key.model].model.tokenizer;
     let texts = case.scored.iter().map(|text| {
-        let tokens = score.tokens.iter().filter(|it| it.choice_index == text.choice_index);
+        let tokens = score
+            .tokens
+            .iter()
+            .filter(|it| it.choice_index == text.choice_index);
         let tokens: Vec<_> = tokens
             .map(|it| {
                 json!({

@@ -345,7 +345,12 @@ impl fmt::Display for ModelSource {
         match self {
             Self::Builtin(name) => write!(f, "builtin:{name}"),
             Self::Path(path) => write!(f, "{}", path.display()),
-            Self::Hub { owner, repo, revision, file } => {
+            Self::Hub {
+                owner,
+                repo,
+                revision,
+                file,
+            } => {
                 write!(f, "hf:{owner}/{repo}@{revision}")?;
                 file.as_ref().map_or(Ok(()), |file| write!(f, "/{file}"))
             }

@@ -282,25 +282,25 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn matched(target: Json, choices: &[&str]) -> Option<usize> {
+    fn matched(target: &Json, choices: &[&str]) -> Option<usize> {
         let answer = Answer {
-            references: vec![text_of(&target).unwrap()],
+            references: vec![text_of(target).unwrap()],
             choices: choices.iter().map(|it| (*it).to_owned()).collect(),
             target_choice: None,
         };
-        match_target(Some(&target), &answer).ok()
+        match_target(Some(target), &answer).ok()
     }
 
     #[test]
     fn a_target_is_matched_as_text_before_it_is_an_index() {
-        assert_eq!(matched(Json::from("b"), &["a", "b"]), Some(1));
-        assert_eq!(matched(Json::from(1), &["a", "b"]), Some(1));
-        assert_eq!(matched(Json::from(2), &["a", "b"]), None);
+        assert_eq!(matched(&Json::from("b"), &["a", "b"]), Some(1));
+        assert_eq!(matched(&Json::from(1), &["a", "b"]), Some(1));
+        assert_eq!(matched(&Json::from(2), &["a", "b"]), None);
         // Choices that are numbers: 1 is the choice "1", and 0 is no index.
-        assert_eq!(matched(Json::from(1), &["1", "2"]), Some(0));
-        assert_eq!(matched(Json::from(0), &["1", "2"]), None);
+        assert_eq!(matched(&Json::from(1), &["1", "2"]), Some(0));
+        assert_eq!(matched(&Json::from(0), &["1", "2"]), None);
         assert_eq!(
-            matched(Json::from("1"), &["a", "b"]),
+            matched(&Json::from("1"), &["a", "b"]),
             None,
             "a text is never an index"
         );

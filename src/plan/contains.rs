@@ -32,7 +32,14 @@ impl ContainsTemplates {
         dataset: &Dataset,
         problems: &mut Diagnostics,
     ) -> Option<Self> {
-        let MetricOptions::Contains { value, all, any, none, .. } = &metric.options else {
+        let MetricOptions::Contains {
+            value,
+            all,
+            any,
+            none,
+            ..
+        } = &metric.options
+        else {
             return None;
         };
         let mut list = |texts: Vec<&TemplateText>| -> Vec<(TemplateText, Template)> {
@@ -64,7 +71,9 @@ impl ContainsTemplates {
     /// The texts for one row, on which they were tried before.
     pub(super) fn texts(&self, fields: &Fields) -> ContainsTexts {
         let render = |list: &[(TemplateText, Template)]| {
-            list.iter().filter_map(|it| it.1.render(fields).ok()).collect()
+            list.iter()
+                .filter_map(|it| it.1.render(fields).ok())
+                .collect()
         };
         ContainsTexts {
             all: render(&self.all),

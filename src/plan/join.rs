@@ -134,10 +134,11 @@ fn with_prefix(
     } else {
         model.bos.filter(|_| model.add_bos)
     };
-    if let (Some(bos), [first, second, ..]) = (model.bos, &ids[..]) {
-        if *first == bos && *second == bos {
-            return Err(JoinError::TwoBos);
-        }
+    if let (Some(bos), [first, second, ..]) = (model.bos, &ids[..])
+        && *first == bos
+        && *second == bos
+    {
+        return Err(JoinError::TwoBos);
     }
     match prefix {
         Some(prefix) if ids.first() != Some(&prefix) => {

@@ -26,9 +26,7 @@ pub use join::{JoinError, Joined, default_delimiter, join, prompt_tokens, stripp
 pub use prompt::PlannedVariant;
 
 use crate::dataset::{Dataset, Example, Row};
-use crate::experiment::{
-    Diagnostic, Diagnostics, Experiment, MetricName, ModelSpec,
-};
+use crate::experiment::{Diagnostic, Diagnostics, Experiment, MetricName, ModelSpec};
 use crate::model::Model;
 use crate::request::Digest;
 use answers::AnswerTemplates;
@@ -126,8 +124,9 @@ impl Draft {
             ));
         }
         let metrics = experiment.spec.metrics.iter();
-        let contains: Vec<Option<ContainsTemplates>> =
-            metrics.map(|it| ContainsTemplates::compile(it, dataset, &mut problems)).collect();
+        let contains: Vec<Option<ContainsTemplates>> = metrics
+            .map(|it| ContainsTemplates::compile(it, dataset, &mut problems))
+            .collect();
         if problems.has_errors() {
             return Err(problems);
         }
@@ -208,7 +207,9 @@ impl Plan {
     /// What the declared metric at `metric` looks for in one example's generation, if it
     /// is a `contains` that names texts of its own.
     pub fn contains_texts(&self, metric: usize, example: usize) -> Option<ContainsTexts> {
-        self.contains[metric].as_ref().map(|it| it.texts(&self.row(example).fields))
+        self.contains[metric]
+            .as_ref()
+            .map(|it| it.texts(&self.row(example).fields))
     }
 
     /// Generations per case; 0 without generation.
@@ -314,7 +315,9 @@ impl Plan {
                         .help(format!("it has: {}", self.dataset.columns.join(", "))),
                 );
             }
-            self.dataset.rows[row].fields.insert(name.clone(), value.clone());
+            self.dataset.rows[row]
+                .fields
+                .insert(name.clone(), value.clone());
         }
         let templates = AnswerTemplates::compile(&self.experiment, &self.dataset, &mut problems);
         let one = std::slice::from_ref(&self.examples[example]);

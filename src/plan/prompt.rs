@@ -31,8 +31,8 @@ pub struct PlannedVariant {
 #[derive(Debug)]
 pub(super) enum Body {
     Raw {
-        template: Compiled,
-        example: Option<Compiled>,
+        template: Box<Compiled>,
+        example: Option<Box<Compiled>>,
     },
     Chat {
         messages: Vec<(Role, Compiled)>,
@@ -91,18 +91,18 @@ pub(super) fn compile(
             let example = match (example, pool) {
                 (Some(text), Some(pool)) => {
                     let template = template_check::compile(text, pool, &[], problems)?;
-                    Some(Compiled {
+                    Some(Box::new(Compiled {
                         text: text.clone(),
                         template,
-                    })
+                    }))
                 }
                 _ => None,
             };
             Body::Raw {
-                template: Compiled {
+                template: Box::new(Compiled {
                     text,
                     template: template?,
-                },
+                }),
                 example,
             }
         }
@@ -123,18 +123,18 @@ pub(super) fn compile(
             }
         }
     };
-    if let Some(pool) = pool {
-        if pool.rows.len() < spec.shots.value {
-            let (n, shots) = (pool.rows.len(), spec.shots.value);
-            problems.push(
-                Diagnostic::error(format!(
-                    "variant `{}` wants {shots} shots, but the few-shot pool has {n} rows",
-                    spec.name.value
-                ))
-                .at(&spec.shots.place, "")
-                .help("add rows to the pool, or ask for fewer shots"),
-            );
-        }
+    if let Some(pool) = pool
+        && pool.rows.len() < spec.shots.value
+    {
+        let (n, shots) = (pool.rows.len(), spec.shots.value);
+        problems.push(
+            Diagnostic::error(format!(
+                "variant `{}` wants {shots} shots, but the few-shot pool has {n} rows",
+                spec.name.value
+            ))
+            .at(&spec.shots.place, "")
+            .help("add rows to the pool, or ask for fewer shots"),
+        );
     }
     Some(PlannedVariant {
         name: spec.name.value.clone(),

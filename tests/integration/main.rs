@@ -1,10 +1,8 @@
 //! Tests of rooms together, and of the binary; one crate, so that it links once.
 
-#[cfg(test)]
+#![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
 mod bad_experiments;
-#[cfg(test)]
 mod builtin;
-#[cfg(test)]
 mod commands;
-#[cfg(test)]
 mod engine_goldens;

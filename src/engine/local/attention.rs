@@ -253,7 +253,10 @@ mod tests {
             })
             .collect();
         let mut out = vec![0.0; queries.len()];
-        vector::fast(|| attend(HEADS, &queries, &spans, &mut out));
+        vector::fast(
+            #[inline(always)]
+            || attend(HEADS, &queries, &spans, &mut out),
+        );
         out
     }
 

@@ -102,10 +102,10 @@ impl Decoder {
             self.position(&mut qkv, layer, &rotation);
             self.remember(&qkv, wave, index, kv);
             let attended = self.attend(&qkv, wave, index, kv); // (T, H·D)
-            add(&mut x, ops::linear(attended, &layer.output)?, a.n_embd);
+            add(&mut x, &ops::linear(attended, &layer.output)?, a.n_embd);
             let normed = self.normed(&x, &layer.mlp_norm);
             let hidden = self.activate(ops::linear(normed, &layer.up)?); // (T, F)
-            add(&mut x, ops::linear(hidden, &layer.down)?, a.n_embd);
+            add(&mut x, &ops::linear(hidden, &layer.down)?, a.n_embd);
         }
         for segment in &wave.segments {
             kv.advance(segment.block, segment.rows.len());
@@ -143,13 +143,18 @@ impl Decoder {
     fn normed(&self, x: &[f32], norm: &Norm) -> Vec<f32> {
         let width = self.architecture.n_embd;
         let mut y = vec![0.0; x.len()];
-        ops::for_rows(&mut y, width, |row, y| {
-            let x = &x[row * width..(row + 1) * width];
-            match self.architecture.norm {
-                NormKind::Rms(eps) => vector::rms_norm(x, &norm.weight, eps, y),
-                NormKind::Layer(eps) => vector::layer_norm(x, &norm.weight, &norm.bias, eps, y),
-            }
-        });
+        ops::for_rows(
+            &mut y,
+            width,
+            #[inline(always)]
+            |row, y| {
+                let x = &x[row * width..(row + 1) * width];
+                match self.architecture.norm {
+                    NormKind::Rms(eps) => vector::rms_norm(x, &norm.weight, eps, y),
+                    NormKind::Layer(eps) => vector::layer_norm(x, &norm.weight, &norm.bias, eps, y),
+                }
+            },
+        );
         y
     }
 
@@ -160,17 +165,23 @@ impl Decoder {
         if layer.query_key_norm.is_none() && rotation.half == 0 {
             return;
         }
-        ops::for_rows(qkv, width, |row, qkv| {
-            let heads = qkv[..(a.n_head + a.n_kv_head) * a.head_dim].chunks_exact_mut(a.head_dim);
-            for (h, head) in heads.enumerate() {
-                if let (Some((q, k)), NormKind::Rms(eps)) = (&layer.query_key_norm, a.norm) {
-                    let weight = if h < a.n_head { &q.weight } else { &k.weight };
-                    let unnormed = head.to_vec();
-                    vector::rms_norm(&unnormed, weight, eps, head);
+        ops::for_rows(
+            qkv,
+            width,
+            #[inline(always)]
+            |row, qkv| {
+                let heads =
+                    qkv[..(a.n_head + a.n_kv_head) * a.head_dim].chunks_exact_mut(a.head_dim);
+                for (h, head) in heads.enumerate() {
+                    if let (Some((q, k)), NormKind::Rms(eps)) = (&layer.query_key_norm, a.norm) {
+                        let weight = if h < a.n_head { &q.weight } else { &k.weight };
+                        let unnormed = head.to_vec();
+                        vector::rms_norm(&unnormed, weight, eps, head);
+                    }
+                    rotation.apply(row, head);
                 }
-                rotation.apply(row, head);
-            }
-        });
+            },
+        );
     }
 
     /// Writes the keys and values of every row into its segment's block.
@@ -223,7 +234,10 @@ impl Decoder {
                 .flat_map(|row| &qkv[row * qkv_width..row * qkv_width + q])
                 .copied()
                 .collect();
-            vector::fast(|| attention::attend(heads, &queries, &spans, out));
+            vector::fast(
+                #[inline(always)]
+                || attention::attend(heads, &queries, &spans, out),
+            );
         });
         out
     }
@@ -233,31 +247,48 @@ impl Decoder {
         let width = self.architecture.n_ff;
         match self.architecture.mlp {
             Mlp::Gelu => {
-                ops::for_rows(&mut up, width, |_, row| {
-                    row.iter_mut().for_each(|x| *x = vector::gelu(*x));
-                });
+                ops::for_rows(
+                    &mut up,
+                    width,
+                    #[inline(always)]
+                    |_, row| {
+                        for x in row {
+                            *x = vector::gelu(*x);
+                        }
+                    },
+                );
                 up
             }
             Mlp::SwiGlu => {
                 let mut out = vec![0.0; up.len() / 2];
-                ops::for_rows(&mut out, width, |row, out| {
-                    let (gate, up) = up[row * 2 * width..(row + 1) * 2 * width].split_at(width);
-                    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = vector::silu(*gate) * up;
-                    }
-                });
+                ops::for_rows(
+                    &mut out,
+                    width,
+                    #[inline(always)]
+                    |row, out| {
+                        let (gate, up) = up[row * 2 * width..(row + 1) * 2 * width].split_at(width);
+                        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                            *out = vector::silu(*gate) * up;
+                        }
+                    },
+                );
                 out
             }
         }
     }
 }
 
-fn add(x: &mut [f32], y: Vec<f32>, width: usize) {
-    ops::for_rows(x, width, |row, x| {
-        x.iter_mut()
-            .zip(&y[row * width..(row + 1) * width])
-            .for_each(|(x, y)| *x += y);
-    });
+fn add(x: &mut [f32], y: &[f32], width: usize) {
+    ops::for_rows(
+        x,
+        width,
+        #[inline(always)]
+        |row, x| {
+            x.iter_mut()
+                .zip(&y[row * width..(row + 1) * width])
+                .for_each(|(x, y)| *x += y);
+        },
+    );
 }
 
 /// Cosines and sines of a wave's rotary angles.

@@ -206,10 +206,11 @@ impl GgufKeys<'_> {
         ];
         let prefix = format!("{}.", self.family);
         for key in self.header.metadata().map(|it| it.0) {
-            if let Some(name) = key.strip_prefix(&prefix) {
-                if !ALWAYS.contains(&name) && !known.contains(&name) {
-                    return Err(LoadError::unsupported(format!("setting `{key}`")));
-                }
+            if let Some(name) = key.strip_prefix(&prefix)
+                && !ALWAYS.contains(&name)
+                && !known.contains(&name)
+            {
+                return Err(LoadError::unsupported(format!("setting `{key}`")));
             }
         }
         Ok(())
@@ -469,13 +470,13 @@ fn checked(a: Architecture) -> Result<Architecture, LoadError> {
             )));
         }
     }
-    if a.n_head % a.n_kv_head != 0 {
+    if !a.n_head.is_multiple_of(a.n_kv_head) {
         let (h, g) = (a.n_head, a.n_kv_head);
         return Err(LoadError::unsupported(format!(
             "{h} heads over {g} key heads"
         )));
     }
-    if matches!(a.positions, Positions::Rope { .. }) && a.head_dim % 2 != 0 {
+    if matches!(a.positions, Positions::Rope { .. }) && !a.head_dim.is_multiple_of(2) {
         return Err(LoadError::unsupported(format!(
             "rotary heads of odd width {}",
             a.head_dim

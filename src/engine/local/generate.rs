@@ -12,7 +12,7 @@ use super::decoder::{Decoder, Segment, Wave};
 use super::head;
 use super::kv::{BlockId, KvStore};
 use super::sample::Chooser;
-use super::sweep::{self, Keep, WAVE_ROWS};
+use super::sweep::{Keep, Sweep, WAVE_ROWS};
 use super::trie::Trie;
 use crate::engine::{EngineError, Stop};
 use crate::model::tokenizer::Tokenizer;
@@ -106,21 +106,18 @@ fn enter<'a>(
             Vec::new()
         }
     };
-    let blocks = sweep::sweep(
+    let sweep = Sweep {
         decoder,
-        &prompts,
-        &trie,
-        Keep::All,
-        kv,
-        stop,
-        wanted,
-        |rows, hidden| {
-            for (row, hidden) in rows.iter().zip(hidden.chunks_exact(width)) {
-                ends[row.node] = hidden.to_vec();
-            }
-            Ok(())
-        },
-    )?;
+        sequences: &prompts,
+        trie: &trie,
+        keep: Keep::All,
+    };
+    let blocks = sweep.run(kv, stop, wanted, |rows, hidden| {
+        for (row, hidden) in rows.iter().zip(hidden.chunks_exact(width)) {
+            ends[row.node] = hidden.to_vec();
+        }
+        Ok(())
+    })?;
     let Some(blocks) = blocks else {
         return Ok(None);
     };
@@ -132,7 +129,9 @@ fn enter<'a>(
             .into_iter()
             .map(|it| (blocks[it], trie.nodes[it].span.len()))
             .collect();
-        past.iter().for_each(|(block, _)| uses.add(*block));
+        for (block, _) in &past {
+            uses.add(*block);
+        }
         hidden.extend_from_slice(&ends[trie.last_node[i]]);
         slots.push(Slot {
             task,

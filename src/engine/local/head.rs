@@ -37,14 +37,17 @@ pub(crate) fn for_logits<R: Send>(
                 .par_chunks_exact(n_vocab)
                 .enumerate()
                 .map(|(i, logits)| {
-                    let summary = vector::fast(|| RowSummary {
-                        log_sum_exp: if logits.iter().all(|it| *it < f32::INFINITY) {
-                            vector::log_sum_exp(logits)
-                        } else {
-                            f64::NAN
+                    let summary = vector::fast(
+                        #[inline(always)]
+                        || RowSummary {
+                            log_sum_exp: if logits.iter().all(|it| *it < f32::INFINITY) {
+                                vector::log_sum_exp(logits)
+                            } else {
+                                f64::NAN
+                            },
+                            argmax: argmax(logits),
                         },
-                        argmax: argmax(logits),
-                    });
+                    );
                     each(tile * HEAD_ROWS + i, logits, summary)
                 }),
         );

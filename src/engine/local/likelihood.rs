@@ -13,7 +13,7 @@
 use super::decoder::Decoder;
 use super::head;
 use super::kv::KvStore;
-use super::sweep::{self, Keep, WAVE_ROWS};
+use super::sweep::{Keep, Sweep, WAVE_ROWS};
 use super::trie::Trie;
 use crate::engine::{EngineError, Stop};
 use crate::request::{Failure, Outcome, Response};
@@ -67,43 +67,40 @@ pub(crate) fn run(
         offsets.dedup();
         offsets
     };
-    sweep::sweep(
+    let sweep = Sweep {
         decoder,
-        &fed,
-        &trie,
-        Keep::Nothing,
-        &mut kv,
-        stop,
-        wanted,
-        |rows, hidden| {
-            let picked = head::for_logits(decoder, &hidden, |row, logits, summary| {
-                let row = rows[row];
-                let here = &picks[row.node];
-                let start = here.partition_point(|it| it.offset < row.offset);
-                here[start..]
-                    .iter()
-                    .take_while(|it| it.offset == row.offset)
-                    .map(|pick| {
-                        let logit = f64::from(logits[pick.token as usize]);
-                        let logprob = (logit - summary.log_sum_exp).min(0.0) as f32;
-                        let is_finite = summary.log_sum_exp.is_finite() && !logit.is_nan();
-                        (*pick, logprob, summary.argmax == pick.token, is_finite)
-                    })
-                    .collect::<Vec<_>>()
-            })?;
-            for (pick, logprob, is_argmax, is_finite) in picked.into_iter().flatten() {
-                let partial = &mut partials[pick.task];
-                partial.logprobs[pick.nth] = logprob;
-                partial.is_argmax[pick.nth] = is_argmax;
-                partial.is_finite &= is_finite;
-                partial.n_missing -= 1;
-                if partial.n_missing == 0 {
-                    deliver(tasks[pick.task].index, partial.take());
-                }
+        sequences: &fed,
+        trie: &trie,
+        keep: Keep::Nothing,
+    };
+    sweep.run(&mut kv, stop, wanted, |rows, hidden| {
+        let picked = head::for_logits(decoder, &hidden, |row, logits, summary| {
+            let row = rows[row];
+            let here = &picks[row.node];
+            let start = here.partition_point(|it| it.offset < row.offset);
+            here[start..]
+                .iter()
+                .take_while(|it| it.offset == row.offset)
+                .map(|pick| {
+                    let logit = f64::from(logits[pick.token as usize]);
+                    let logprob = (logit - summary.log_sum_exp).min(0.0) as f32;
+                    let is_finite = summary.log_sum_exp.is_finite() && !logit.is_nan();
+                    (*pick, logprob, summary.argmax == pick.token, is_finite)
+                })
+                .collect::<Vec<_>>()
+        })?;
+        for (pick, logprob, is_argmax, is_finite) in picked.into_iter().flatten() {
+            let partial = &mut partials[pick.task];
+            partial.logprobs[pick.nth] = logprob;
+            partial.is_argmax[pick.nth] = is_argmax;
+            partial.is_finite &= is_finite;
+            partial.n_missing -= 1;
+            if partial.n_missing == 0 {
+                deliver(tasks[pick.task].index, partial.take());
             }
-            Ok(())
-        },
-    )?;
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 

@@ -154,12 +154,12 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     }
     weights.finish()?;
     Ok(Decoder {
+        architecture,
         token_embedding,
         position_embedding,
         layers,
         norm,
         head,
-        architecture,
     })
 }
 

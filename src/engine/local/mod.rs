@@ -37,9 +37,7 @@ use decoder::Decoder;
 /// promised for one instruction set, which is therefore part of the name.
 fn numerics() -> String {
     let instructions = if cfg!(target_arch = "x86_64") {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            "x86-64-avx512"
-        } else if std::arch::is_x86_feature_detected!("fma") {
+        if std::arch::is_x86_feature_detected!("fma") {
             "x86-64-fma"
         } else {
             "x86-64"
@@ -89,21 +87,18 @@ impl LocalEngine {
         let trie = trie::Trie::new(&[tokens], sweep::WAVE_ROWS);
         let mut rows = Vec::new();
         let all = |node: usize| (0..trie.nodes[node].span.len()).collect();
-        sweep::sweep(
-            &self.decoder,
-            &[tokens],
-            &trie,
-            sweep::Keep::Nothing,
-            &mut kv,
-            &Stop::new(),
-            all,
-            |_, hidden| {
-                rows.extend(head::for_logits(&self.decoder, &hidden, |_, it, _| {
-                    it.to_vec()
-                })?);
-                Ok(())
-            },
-        )?;
+        let sweep = sweep::Sweep {
+            decoder: &self.decoder,
+            sequences: &[tokens],
+            trie: &trie,
+            keep: sweep::Keep::Nothing,
+        };
+        sweep.run(&mut kv, &Stop::new(), all, |_, hidden| {
+            rows.extend(head::for_logits(&self.decoder, &hidden, |_, it, _| {
+                it.to_vec()
+            })?);
+            Ok(())
+        })?;
         Ok(rows)
     }
 

@@ -52,12 +52,17 @@ pub(crate) fn linear(mut x: Vec<f32>, linear: &Linear) -> Result<Vec<f32>, Engin
     x.resize(n_rows.max(min_rows(n)) * k, 0.0);
     let n_padded = x.len() / k;
     let y = Tensor::from_vec(x, (n_padded, k), &Device::Cpu)?.matmul(&linear.weight)?;
-    let mut y = into_vec(y)?;
+    let mut y = to_vec(&y)?;
     y.truncate(n_rows * n);
     if let Some(bias) = &linear.bias {
-        for_rows(&mut y, n, |_, row| {
-            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-        });
+        for_rows(
+            &mut y,
+            n,
+            #[inline(always)]
+            |_, row| {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            },
+        );
     }
     Ok(y)
 }
@@ -70,7 +75,7 @@ fn min_rows(n: usize) -> usize {
 }
 
 /// The data of a contiguous f32 tensor.
-fn into_vec(tensor: Tensor) -> Result<Vec<f32>, EngineError> {
+fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
     debug_assert_eq!(tensor.dtype(), DType::F32);
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -86,10 +91,13 @@ pub(crate) fn for_rows(x: &mut [f32], width: usize, work: impl Fn(usize, &mut [f
     x.par_chunks_mut(ROWS_PER_TASK * width)
         .enumerate()
         .for_each(|(task, rows)| {
-            vector::fast(|| {
-                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                    work(task * ROWS_PER_TASK + i, row);
-                }
-            });
+            vector::fast(
+                #[inline(always)]
+                || {
+                    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                        work(task * ROWS_PER_TASK + i, row);
+                    }
+                },
+            );
         });
 }

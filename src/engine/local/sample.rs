@@ -34,7 +34,9 @@ impl Chooser {
             rng: ChaCha8Rng::from_seed(seed),
             seen: Vec::new(),
         };
-        prompt.iter().for_each(|token| chooser.remember(*token));
+        for token in prompt {
+            chooser.remember(*token);
+        }
         chooser
     }
 

@@ -4,6 +4,8 @@
 //! in pre-order. Keys and values of a node are kept only while part of its subtree
 //! is still to come, so memory is bounded by the longest path plus one wave.
 
+use std::ops::Range;
+
 use super::decoder::{Decoder, Segment, Wave};
 use super::kv::{BlockId, KvStore};
 use super::trie::Trie;
@@ -28,91 +30,123 @@ pub(crate) struct WantedRow {
     pub offset: usize,
 }
 
-/// Computes every node of `trie` and hands over the hidden rows that are wanted.
-///
-/// `wanted(node)` lists offsets into the node's span, ascending. After each wave
-/// `on_wave(rows, hidden)` gets them, `hidden` with shape (rows, E). Returns the
-/// block of every node if all are kept, an empty list if nothing is, and `None` if
-/// a stop was seen.
-pub(crate) fn sweep(
-    decoder: &Decoder,
-    sequences: &[&[u32]],
-    trie: &Trie,
-    keep: Keep,
-    kv: &mut KvStore,
-    stop: &Stop,
-    wanted: impl Fn(usize) -> Vec<usize>,
-    mut on_wave: impl FnMut(&[WantedRow], Vec<f32>) -> Result<(), EngineError>,
-) -> Result<Option<Vec<BlockId>>, EngineError> {
-    let mut blocks: Vec<Option<BlockId>> = vec![None; trie.nodes.len()];
-    let mut live: Vec<usize> = Vec::new();
-    let mut next = 0;
-    while next < trie.nodes.len() {
-        let first = next;
-        let mut n_rows = 0;
-        while next < trie.nodes.len() {
-            let len = trie.nodes[next].span.len();
-            if 0 < n_rows && WAVE_ROWS < n_rows + len {
-                break;
+/// A trie to be computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sweep<'a> {
+    pub decoder: &'a Decoder,
+    /// The sequences that the trie was made of.
+    pub sequences: &'a [&'a [u32]],
+    pub trie: &'a Trie,
+    pub keep: Keep,
+}
+
+/// A wave with the hidden rows that are wanted of it.
+#[derive(Default)]
+struct Packed {
+    wave: Wave,
+    /// Rows of the wave ...
+    wave_rows: Vec<usize>,
+    /// ... and where in the trie they are.
+    wanted: Vec<WantedRow>,
+}
+
+impl Sweep<'_> {
+    /// Computes every node and hands over the hidden rows that are wanted.
+    ///
+    /// `wanted(node)` lists offsets into the node's span, ascending. After each wave
+    /// `on_wave(rows, hidden)` gets them, `hidden` with shape (rows, E). Returns the
+    /// block of every node if all are kept, an empty list if nothing is, and `None` if
+    /// a stop was seen.
+    pub(crate) fn run(
+        &self,
+        kv: &mut KvStore,
+        stop: &Stop,
+        wanted: impl Fn(usize) -> Vec<usize>,
+        mut on_wave: impl FnMut(&[WantedRow], Vec<f32>) -> Result<(), EngineError>,
+    ) -> Result<Option<Vec<BlockId>>, EngineError> {
+        let nodes = &self.trie.nodes;
+        let mut blocks: Vec<Option<BlockId>> = vec![None; nodes.len()];
+        let mut live: Vec<usize> = Vec::new();
+        let mut next = 0;
+        while next < nodes.len() {
+            let first = next;
+            next = self.wave_end(first);
+            for index in first..next {
+                let outlives = self.keep == Keep::All || next < nodes[index].subtree_end;
+                let capacity = nodes[index].span.len();
+                let block = if outlives {
+                    kv.kept(capacity)
+                } else {
+                    kv.transient(capacity)
+                };
+                blocks[index] = Some(block);
+                live.push(index);
             }
-            n_rows += len;
-            next += 1;
-        }
-        let mut wave = Wave::default();
-        let mut rows = Vec::new();
-        let mut wave_rows = Vec::new();
-        for index in first..next {
-            let node = &trie.nodes[index];
-            let outlives = keep == Keep::All || next < node.subtree_end;
-            let block = if outlives {
-                kv.kept(node.span.len())
-            } else {
-                kv.transient(node.span.len())
-            };
-            blocks[index] = Some(block);
-            live.push(index);
-            let from = wave.tokens.len();
-            wave.tokens
-                .extend_from_slice(&sequences[node.sequence][node.span.clone()]);
-            let mut past = trie.path(index);
-            past.pop();
-            let past = past.into_iter().map(|it| {
-                (
-                    blocks[it].expect("ancestors are live"),
-                    trie.nodes[it].span.len(),
-                )
+            let packed = self.pack(first..next, &blocks, &wanted);
+            let hidden = self
+                .decoder
+                .forward(&packed.wave, &packed.wave_rows, kv, stop)?;
+            live.retain(|node| {
+                let is_needed = self.keep == Keep::All || next < nodes[*node].subtree_end;
+                if is_needed && hidden.is_some() {
+                    return true;
+                }
+                if let Some(block) = blocks[*node].take() {
+                    kv.remove(block);
+                }
+                false
             });
-            wave.segments.push(Segment {
-                rows: from..wave.tokens.len(),
+            let Some(hidden) = hidden else {
+                return Ok(None);
+            };
+            on_wave(&packed.wanted, hidden)?;
+        }
+        Ok(Some(blocks.into_iter().flatten().collect()))
+    }
+
+    /// One past the last node of the wave that begins at `first`.
+    fn wave_end(&self, first: usize) -> usize {
+        let mut n_rows = 0;
+        let nodes = self.trie.nodes[first..].iter().take_while(|it| {
+            n_rows += it.span.len();
+            n_rows <= WAVE_ROWS
+        });
+        // No node is longer than a wave, so the first always fits.
+        first + nodes.count().max(1)
+    }
+
+    fn pack(
+        &self,
+        range: Range<usize>,
+        blocks: &[Option<BlockId>],
+        wanted: &impl Fn(usize) -> Vec<usize>,
+    ) -> Packed {
+        let mut packed = Packed::default();
+        for index in range {
+            let node = &self.trie.nodes[index];
+            let from = packed.wave.tokens.len();
+            let tokens = &self.sequences[node.sequence][node.span.clone()];
+            packed.wave.tokens.extend_from_slice(tokens);
+            let live = |node: usize| blocks[node].expect("a node and its ancestors are live");
+            let mut past = self.trie.path(index);
+            past.pop();
+            packed.wave.segments.push(Segment {
+                rows: from..packed.wave.tokens.len(),
                 start: node.span.start,
-                past: past.collect(),
-                block,
+                past: past
+                    .iter()
+                    .map(|it| (live(*it), self.trie.nodes[*it].span.len()))
+                    .collect(),
+                block: live(index),
             });
             for offset in wanted(index) {
-                rows.push(WantedRow {
+                packed.wanted.push(WantedRow {
                     node: index,
                     offset,
                 });
-                wave_rows.push(from + offset);
+                packed.wave_rows.push(from + offset);
             }
         }
-        let hidden = decoder.forward(&wave, &wave_rows, kv, stop)?;
-        if keep == Keep::Nothing {
-            live.retain(|node| {
-                let needed = next < trie.nodes[*node].subtree_end && hidden.is_some();
-                if let (false, Some(block)) = (needed, blocks[*node].take_if(|_| !needed)) {
-                    kv.remove(block);
-                }
-                needed
-            });
-        }
-        let Some(hidden) = hidden else {
-            live.drain(..)
-                .filter_map(|node| blocks[node].take())
-                .for_each(|it| kv.remove(it));
-            return Ok(None);
-        };
-        on_wave(&rows, hidden)?;
+        packed
     }
-    Ok(Some(blocks.into_iter().flatten().collect()))
 }

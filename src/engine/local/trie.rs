@@ -111,7 +111,8 @@ impl Trie {
     }
 
     /// Number of distinct rows.
-    pub(crate) fn n_rows(&self) -> usize {
+    #[cfg(test)]
+    fn n_rows(&self) -> usize {
         self.nodes.iter().map(|it| it.span.len()).sum()
     }
 

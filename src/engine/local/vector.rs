@@ -153,10 +153,10 @@ pub(crate) fn exp_shifted(x: &mut [f32]) -> f32 {
 pub(crate) fn log_sum_exp(x: &[f32]) -> f64 {
     let max = max(x);
     // Blocks keep the f32 lanes short; their totals are added in f64, in order.
-    let total: f64 = x
-        .chunks(1024)
-        .map(|block| f64::from(sum_by(block, |value, lane| lane + exp(value - max))))
-        .sum();
+    let mut total = 0f64;
+    for block in x.chunks(1024) {
+        total += f64::from(sum_by(block, |value, lane| lane + exp(value - max)));
+    }
     f64::from(max) + total.ln()
 }
 
@@ -209,7 +209,9 @@ mod tests {
             rms_norm(&y, &weight, 1e-5, &mut z);
             let lse = log_sum_exp(&z);
             let sum = exp_shifted(&mut z);
-            y.iter_mut().for_each(|it| *it = silu(*it) + gelu(*it));
+            for it in &mut y {
+                *it = silu(*it) + gelu(*it);
+            }
             (y, z, sum, lse.to_bits())
         };
         let bits = |(y, z, sum, lse): (Vec<f32>, Vec<f32>, f32, u64)| {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Mutex;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
@@ -50,19 +50,19 @@ impl Weights {
             taken: Mutex::default(),
         };
         match &model.files {
-            ModelFiles::Gguf(path) => weights.add_gguf(path.clone())?,
+            ModelFiles::Gguf(path) => weights.add_gguf(path)?,
             ModelFiles::Safetensors { weights: paths, .. } => {
                 for path in paths {
-                    weights.add_safetensors(path.clone())?;
+                    weights.add_safetensors(path)?;
                 }
             }
         }
         Ok(weights)
     }
 
-    fn add_gguf(&mut self, path: PathBuf) -> Result<(), LoadError> {
-        let file = MappedFile::open(&path).map_err(|err| LoadError::file(&path, err))?;
-        let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(&path, err))?;
+    fn add_gguf(&mut self, path: &Path) -> Result<(), LoadError> {
+        let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
+        let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
         for (name, info) in header.tensors() {
             let format = quantized_format(info.tensor_type);
             // GGUF lists the contiguous dimension first.
@@ -80,9 +80,9 @@ impl Weights {
         Ok(())
     }
 
-    fn add_safetensors(&mut self, path: PathBuf) -> Result<(), LoadError> {
-        let file = MappedFile::open(&path).map_err(|err| LoadError::file(&path, err))?;
-        let parsed = SafeTensors::deserialize(&file).map_err(|err| LoadError::file(&path, err))?;
+    fn add_safetensors(&mut self, path: &Path) -> Result<(), LoadError> {
+        let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
+        let parsed = SafeTensors::deserialize(&file).map_err(|err| LoadError::file(path, err))?;
         let base = file.as_ptr() as usize;
         for (name, view) in parsed.iter() {
             let dtype = match view.dtype() {
@@ -202,7 +202,7 @@ pub(crate) struct Matrix {
     pub n_rows: usize,
 }
 
-/// Puts matrices (n_i, k) side by side as one (k, n) matrix, n = sum n_i.
+/// Puts matrices (`n_i`, k) side by side as one (k, n) matrix, n = sum `n_i`.
 ///
 /// A product reads its weight column by column in tiles; with the columns
 /// contiguous, packing a tile is a copy.
