@@ -74,8 +74,14 @@ fn a_prompt_that_does_not_fit_is_counted_and_shown_and_the_rest_is_scored() {
 #[test]
 fn the_plan_says_what_will_not_fit() {
     let bench = bench();
-    let plan = bench.ok("plan phrases.toml --variant few");
-    assert!(plan.contains("do not fit"), "{plan}");
+    let plan = bench.harness("plan phrases.toml --variant few");
+    assert_eq!(plan.code, Some(3), "{}", plan.stderr);
+    assert!(
+        plan.stdout
+            .contains("do not fit the model's context of 128"),
+        "{}",
+        plan.stdout
+    );
 }
 
 #[test]
@@ -94,7 +100,7 @@ fn shots_are_dropped_one_by_one_until_the_prompt_fits() {
         }
     }
     assert!(
-        ended.stdout.contains("shots"),
+        ended.stdout.contains("lost shots"),
         "said, never silent: {}",
         ended.stdout
     );
