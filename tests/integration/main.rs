@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod engine_goldens;
+mod rooms;
