@@ -144,15 +144,29 @@ impl DatasetErrors {
         }
     }
 
+    /// What to try about the first fault, if there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.errors.first()?.fault.hint()
+    }
+}
+
+impl Fault {
     /// What to try, if there is something.
     pub fn hint(&self) -> Option<&'static str> {
-        match self.errors.first()?.fault {
-            Fault::NotAnObject { .. } => {
+        match self {
+            Self::NotAnObject { .. } => {
                 Some("JSONL holds one object on each line, without brackets or commas between them")
             }
-            Fault::NotUtf8 { .. } => Some("save the file as UTF-8"),
-            Fault::Ragged { .. } => Some("quote values that hold the separator or a line break"),
-            Fault::UnclosedQuote => Some("double every quote inside a quoted value"),
+            Self::NotJson { .. } => Some(
+                "JSONL holds one whole JSON object on each line; what is not known is `null`, \
+                 or left out",
+            ),
+            Self::DuplicateKey { .. } => Some("remove or rename one of them"),
+            Self::Empty => Some("a dataset needs at least one row"),
+            Self::BlankLine => Some("delete the line"),
+            Self::NotUtf8 { .. } => Some("save the file as UTF-8"),
+            Self::Ragged { .. } => Some("quote values that hold the separator or a line break"),
+            Self::UnclosedQuote => Some("double every quote inside a quoted value"),
             _ => None,
         }
     }

@@ -75,8 +75,9 @@ pub enum ExamplesError {
     },
     /// Ids that several rows have.
     #[error(
-        "{n_ids} values of id column `{}` stand in several rows of `{dataset}`: {}",
+        "the ids in column `{}` of `{dataset}` are not unique{}: {}",
         shown(.column),
+        if .duplicates.len() < *.n_ids { format!(", {n_ids} stand in several rows") } else { String::new() },
         .duplicates.iter().map(|it| format!("`{}` on lines {}", shown(&it.id), joined(&it.lines))).collect::<Vec<_>>().join("; ")
     )]
     DuplicateIds {
@@ -107,7 +108,8 @@ impl ExamplesError {
             Self::UnknownColumn { column, known, .. } => {
                 let distance = |name: &String| strsim::damerau_levenshtein(name, column);
                 let nearest = known.iter().min_by_key(|name| distance(name))?;
-                (distance(nearest) <= 2).then(|| format!("did you mean `{nearest}`?"))
+                let limit = (column.chars().count() / 3).max(1);
+                (distance(nearest) <= limit).then(|| format!("did you mean `{nearest}`?"))
             }
             Self::NotAName { role: "id", .. } | Self::DuplicateIds { .. } => {
                 Some("without an id column, rows are named by their content".to_owned())
@@ -347,7 +349,7 @@ mod tests {
         let table = [
             (
                 "{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"a\"}",
-                "1 values of id column `id` stand in several rows of `data/x.jsonl`: `a` on lines 1, 3",
+                "the ids in column `id` of `data/x.jsonl` are not unique: `a` on lines 1, 3",
             ),
             (
                 "{\"id\":\"a\"}\n{\"id\":\" \"}\n{\"x\":1}\n{\"id\":null}",

@@ -6,7 +6,7 @@ use crate::dataset::{Dataset, Example, Fields};
 use crate::experiment::{Choices, Diagnostic, Diagnostics, Experiment, Label, TemplateText};
 use crate::template::Template;
 
-use super::data::SHOWN_ROWS;
+use super::data;
 use super::template_check;
 
 /// The right answer of one example.
@@ -211,49 +211,48 @@ impl Seen {
             Choices::Expression(text) => &text.place,
         });
         for (problem, rows) in self.kinds {
-            let n = rows.len();
-            let lines: Vec<String> = rows
-                .iter()
-                .take(SHOWN_ROWS)
-                .map(|it| it.0.to_string())
-                .collect();
-            let more = if SHOWN_ROWS < n { ", ..." } else { "" };
-            let lines = format!("lines {}{more}", lines.join(", "));
+            let lines: Vec<usize> = rows.iter().map(|it| it.0).collect();
+            let lines = data::shown_lines(&lines);
+            let (have, on) = match rows.len() {
+                1 => ("1 row has".to_owned(), "1 row".to_owned()),
+                n => (format!("{n} rows have"), format!("{n} rows")),
+            };
             let detail = &rows[0].1;
             let (message, help, place) = match problem {
                 Problem::Render => (
-                    format!("target or choices fail on {n} rows ({lines}): {detail}"),
+                    format!("target or choices fail on {on} ({lines}): {detail}"),
                     "every row needs the fields they use",
                     target_place.or(choices_place),
                 ),
                 Problem::EmptyTarget => (
-                    format!("{n} rows have an empty target: {lines}"),
+                    format!("{have} an empty target: {lines}"),
                     "a target is what the model should have written; fill it in, or filter the \
                      rows out with `filter`",
                     target_place,
                 ),
                 Problem::EmptyChoice => (
-                    format!("{n} rows have an empty choice: {lines}"),
+                    format!("{have} an empty choice: {lines}"),
                     "every choice is scored, so each needs a text",
                     choices_place,
                 ),
                 Problem::TooFewChoices => (
-                    format!("{n} rows have fewer than two choices: {lines}"),
+                    format!("{have} fewer than two choices: {lines}"),
                     "with one choice there is nothing to get wrong",
                     choices_place,
                 ),
                 Problem::DuplicateChoice => (
-                    format!("{n} rows have the choice `{detail}` twice: {lines}"),
+                    format!("{have} the choice `{detail}` twice: {lines}"),
                     "equal choices have equal scores; remove one",
                     choices_place,
                 ),
                 Problem::NotAChoice => (
-                    format!("{n} rows have a target that is not among the choices: {lines}"),
-                    "the target must equal one of the choices, letter by letter",
+                    format!("{have} a target that is not among the choices: {lines}"),
+                    "the target must equal one of the choices, letter by letter; only an integer \
+                     counts as an index, from 0",
                     target_place,
                 ),
                 Problem::NotAList => (
-                    format!("the choices are no list on {n} rows ({lines}), but {detail}"),
+                    format!("on {on} ({lines}) the choices are no list, but {detail}"),
                     "name a column that holds a list, or write the choices as a TOML list",
                     choices_place,
                 ),

@@ -64,7 +64,7 @@ impl ContainsTemplates {
         for (text, template) in self.all.iter().chain(&self.any).chain(&self.none) {
             let rows = rows.iter().map(|it| &dataset.rows[*it]);
             let rows = rows.map(|it| (it.source_line, &it.fields));
-            template_check::try_rows(text, template, rows, problems);
+            template_check::try_rows(text, template, dataset, rows, problems);
         }
     }
 

@@ -8,7 +8,7 @@ use super::files;
 use super::template_check;
 
 /// How many rows a message lists.
-pub(super) const SHOWN_ROWS: usize = 10;
+const SHOWN_ROWS: usize = 10;
 
 /// The examples of an experiment and the pool its shots come from.
 #[derive(Debug)]
@@ -91,11 +91,19 @@ fn push_dataset_errors(
         };
         let mut diagnostic =
             Diagnostic::error(format!("{place}: {}", error.fault)).at(&written.place, "named here");
-        if let Some(hint) = errors.hint() {
+        if let Some(hint) = error.fault.hint() {
             diagnostic = diagnostic.help(hint);
         }
         problems.push(diagnostic);
     }
+}
+
+/// `line 3`, or `lines 3, 4`; at most the first ten.
+pub(super) fn shown_lines(lines: &[usize]) -> String {
+    let shown: Vec<String> = lines.iter().take(SHOWN_ROWS).map(ToString::to_string).collect();
+    let many = if lines.len() == 1 { "" } else { "s" };
+    let more = if SHOWN_ROWS < lines.len() { ", ..." } else { "" };
+    format!("line{many} {}{more}", shown.join(", "))
 }
 
 /// Filters and limits the examples.
@@ -109,7 +117,11 @@ fn select(
     if let Some(text) = &spec.filter {
         match Filter::compile(&text.text) {
             Err(err) => {
-                problems.push(template_check::error(text, &err));
+                let mut diagnostic = template_check::error(text, &err);
+                if err.hint.is_none() {
+                    diagnostic = diagnostic.help("a filter is a condition, such as `domain == 'ui'`");
+                }
+                problems.push(diagnostic);
                 return Vec::new();
             }
             Ok(filter) => {
@@ -129,7 +141,7 @@ fn select(
                 if let Some((line, err)) = first_error {
                     let mut diagnostic = template_check::error(text, &err);
                     diagnostic.message =
-                        format!("the filter fails on line {line}: {}", diagnostic.message);
+                        format!("the filter fails on line {line} of `{}`: {}", dataset.path.display(), diagnostic.message);
                     problems.push(diagnostic);
                     return Vec::new();
                 }
@@ -175,11 +187,12 @@ fn refuse_overlap(
         .collect();
     let shared = dataset::overlap(dataset, pool, &ignored);
     let Some(first) = shared.first() else { return };
-    let lines: Vec<String> = shared
-        .iter()
-        .take(SHOWN_ROWS)
-        .map(|it| format!("{} = {}", it.line, it.pool_line))
-        .collect();
+    let lines: Vec<usize> = shared.iter().map(|it| it.line).collect();
+    let pool_lines: Vec<usize> = shared.iter().map(|it| it.pool_line).collect();
+    let stand = match shared.len() {
+        1 => "1 row of the dataset stands".to_owned(),
+        n => format!("{n} rows of the dataset stand"),
+    };
     let row = serde_json::Value::Object(dataset.rows[first.row_index].fields.clone()).to_string();
     let place = &spec
         .fewshot
@@ -188,9 +201,9 @@ fn refuse_overlap(
         .place;
     problems.push(
         Diagnostic::error(format!(
-            "{} of the dataset's rows stand in the few-shot pool too: lines {}",
-            shared.len(),
-            lines.join(", ")
+            "{stand} in the few-shot pool too: {}, in the pool {}",
+            shown_lines(&lines),
+            shown_lines(&pool_lines)
         ))
         .at(place, "the pool")
         .label(Label::line(

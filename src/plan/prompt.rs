@@ -188,11 +188,11 @@ pub(super) fn try_rows(
         Body::Raw { template, example } => {
             if let (Some(example), Some(pool)) = (example, pool) {
                 let rows = pool.rows.iter().map(|it| (it.source_line, &it.fields));
-                template_check::try_rows(&example.text, &example.template, rows, problems);
+                template_check::try_rows(&example.text, &example.template, pool, rows, problems);
             }
             if example.is_none() {
                 let rows = rows.iter().map(row);
-                template_check::try_rows(&template.text, &template.template, rows, problems);
+                template_check::try_rows(&template.text, &template.template, dataset, rows, problems);
             } else {
                 let with: Vec<(usize, Fields)> = rows
                     .iter()
@@ -200,13 +200,13 @@ pub(super) fn try_rows(
                     .map(|(line, fields)| (line, with_examples(fields, String::new())))
                     .collect();
                 let rows = with.iter().map(|it| (it.0, &it.1));
-                template_check::try_rows(&template.text, &template.template, rows, problems);
+                template_check::try_rows(&template.text, &template.template, dataset, rows, problems);
             }
         }
         Body::Chat { messages } => {
             for (_, message) in messages {
                 let rows = rows.iter().map(row);
-                template_check::try_rows(&message.text, &message.template, rows, problems);
+                template_check::try_rows(&message.text, &message.template, dataset, rows, problems);
             }
         }
     }

@@ -56,7 +56,7 @@ pub(super) fn fields(
             .iter()
             .map(|it| (strsim::damerau_levenshtein(it, &field.name), it))
             .min()
-            .filter(|(distance, _)| *distance <= 2);
+            .filter(|(distance, _)| *distance <= (field.name.chars().count() / 3).max(1));
         let label = match nearest {
             Some((_, name)) => format!("did you mean `{name}`?"),
             None => "not a column".to_owned(),
@@ -64,45 +64,47 @@ pub(super) fn fields(
         let place = text.place_of(field.ranges[0].clone());
         problems.push(
             Diagnostic::error(format!(
-                "the template uses `{}`, which the dataset does not have",
+                "no row of `{}` has the field `{}`",
+                dataset.path.display(),
                 field.name
             ))
             .at(&place, label)
-            .help(format!(
-                "columns of {}: {}",
-                dataset.path.display(),
-                dataset.columns.join(", ")
-            )),
+            .help(format!("it has: {}", dataset.columns.join(", "))),
         );
     }
 }
 
-/// Renders `template` on every row and reports the first one that fails.
+/// Renders `template` on every row of `dataset` and reports the first one that fails.
 pub(super) fn try_rows<'a>(
     text: &TemplateText,
     template: &Template,
+    dataset: &Dataset,
     rows: impl Iterator<Item = (usize, &'a Fields)>,
     problems: &mut Diagnostics,
 ) {
     let mut first = None;
-    let mut n_failed = 0;
+    let (mut n_rows, mut n_failed) = (0, 0);
     for (line, fields) in rows {
+        n_rows += 1;
         if let Err(err) = template.render(fields) {
             n_failed += 1;
             first.get_or_insert((line, err));
         }
     }
-    if let Some((line, err)) = first {
-        let mut diagnostic = error(text, &err);
-        let more = if n_failed == 1 {
-            String::new()
-        } else {
-            format!(" and {} more", n_failed - 1)
-        };
-        diagnostic.message = format!(
-            "the template fails on line {line}{more}: {}",
-            diagnostic.message
+    let Some((line, err)) = first else { return };
+    let mut diagnostic = error(text, &err);
+    let file = dataset.path.display();
+    let rows = match n_failed {
+        1 => format!("line {line} of `{file}`"),
+        _ if n_failed == n_rows => format!("every row of `{file}`"),
+        _ => format!("{n_failed} rows of `{file}`, first on line {line}"),
+    };
+    diagnostic.message = format!("the template fails on {rows}: {}", diagnostic.message);
+    if err.hint.is_none() && n_failed < n_rows {
+        diagnostic = diagnostic.help(
+            "leave such rows out with `filter`, or say in the template what stands there \
+             instead, with `default(...)` or `{% if ... is defined %}`",
         );
-        problems.push(diagnostic);
     }
+    problems.push(diagnostic);
 }

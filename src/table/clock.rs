@@ -1,7 +1,7 @@
 //! Times in UTC, and the run ids made of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A day and time in UTC, to the second.
 struct Utc {
@@ -59,21 +59,21 @@ pub fn format_utc(time: SystemTime) -> String {
 
 /// An id for a run that starts now: `YYYYMMDD-HHMMSS-xxxx` in UTC.
 ///
-/// The last four characters tell apart runs that start in the same second; they come from
-/// the time, the process and a counter, so ids differ within a process in all likelihood and
-/// between processes too.
+/// The last four characters are the microsecond within the second, so that ids sort by
+/// time: a run that computes nothing ends within the second it began in, and `latest` must
+/// still be the latest. Two processes may get equal ids; two calls in one process do not.
 pub fn new_run_id() -> String {
-    static N_MADE: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now();
-    let nanos = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_nanos());
-    let mut hash = blake3::Hasher::new();
-    hash.update(&nanos.to_le_bytes());
-    hash.update(&std::process::id().to_le_bytes());
-    hash.update(&N_MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    run_id(now, hash.finalize().as_bytes())
+    static LAST_MICROS: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = since.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX));
+    let later = |last: u64| now.max(last.saturating_add(1));
+    let last = LAST_MICROS
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)))
+        .unwrap_or_else(|last| last);
+    run_id(UNIX_EPOCH + Duration::from_micros(later(last)))
 }
 
-fn run_id(time: SystemTime, random: &[u8; 32]) -> String {
+fn run_id(time: SystemTime) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let Utc {
         year,
@@ -83,9 +83,12 @@ fn run_id(time: SystemTime, random: &[u8; 32]) -> String {
         minute,
         second,
     } = Utc::of(time);
-    // Two bytes a digit: 65,536 is no multiple of 36, but the bias is below a thousandth.
-    let digit = |pair: &[u8; 2]| char::from(DIGITS[usize::from(u16::from_le_bytes(*pair)) % 36]);
-    let suffix: String = random.as_chunks().0.iter().take(4).map(digit).collect();
+    let micros = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |it| it.subsec_micros());
+    // Four digits of base 36 count to 1,679,615.
+    let digit = |power: u32| char::from(DIGITS[(micros / 36_u32.pow(power) % 36) as usize]);
+    let suffix: String = [3, 2, 1, 0].map(digit).iter().collect();
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{suffix}")
 }
 
@@ -105,8 +108,6 @@ pub(super) fn is_run_id(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Expected texts from GNU date 9.1, `date -u -d @SECONDS --iso-8601=seconds`.
@@ -135,12 +136,12 @@ mod tests {
 
     #[test]
     fn ids_sort_by_time_and_differ() {
-        let id = run_id(UNIX_EPOCH + Duration::from_secs(951_782_399), &[0; 32]);
-        assert_eq!(id, "20000228-235959-0000");
-        let ids: std::collections::HashSet<String> = (0..50).map(|_| new_run_id()).collect();
-        // 50 draws of 36^4: two equal ones within a second with probability 0.0007; the set may
-        // miss one without being wrong, but not two.
-        assert!(49 <= ids.len(), "{ids:?}");
+        let id = |micros| run_id(UNIX_EPOCH + Duration::from_micros(micros));
+        assert_eq!(id(951_782_399_000_000), "20000228-235959-0000");
+        // 999,999 = 21*36^3 + 15*36^2 + 21*36 + 27, with l = 21, f = 15, r = 27.
+        assert_eq!(id(951_782_399_999_999), "20000228-235959-lflr");
+        let ids: Vec<String> = (0..5000).map(|_| new_run_id()).collect();
+        assert!(ids.iter().is_sorted_by(|a, b| a < b), "each one is later than the one before");
         assert!(ids.iter().all(|it| is_run_id(it)), "{ids:?}");
     }
 

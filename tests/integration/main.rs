@@ -2,5 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod bad_experiments;
+mod builtin;
+mod commands;
 mod engine_goldens;
 mod rooms;

@@ -1,0 +1,80 @@
+//! Broken experiments: each is refused with a message that lets a tired person fix it.
+//!
+//! Those named `plan-*` are well-formed files that do not fit their data, templates or
+//! models; `spec-*` are tested beside the parser. A new case is a new file, not new code.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// What `harness plan` says about an experiment that it must refuse.
+fn refusal(folder: &Path, file: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    let output = command
+        .current_dir(folder)
+        .args(["plan", "--offline", file])
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{file}: {said}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "",
+        "{file}: results of nothing"
+    );
+    said
+}
+
+#[test]
+fn bad_experiments_explain_themselves() {
+    let folder = fixtures().join("bad-experiments");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../fixtures/bad-experiments/snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        insta::glob!("../fixtures/bad-experiments", "plan-*.toml", |path| {
+            let file = path.file_name().unwrap().to_str().unwrap();
+            insta::assert_snapshot!(refusal(&folder, file));
+        });
+    });
+}
+
+/// A link inside the folder is judged by where it leads.
+#[cfg(unix)]
+#[test]
+fn a_link_does_not_lead_out_of_the_folder() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("experiment");
+    std::fs::create_dir(&folder).unwrap();
+    let outside = scratch.path().join("secret.jsonl");
+    std::fs::write(&outside, "{\"en\": \"Yes.\", \"fr\": \"Oui.\"}\n").unwrap();
+    std::os::unix::fs::symlink(&outside, folder.join("data.jsonl")).unwrap();
+    let model = fixtures().join("models/tiny-llama");
+    let text = format!(
+        "[experiment]\nname = \"broken\"\n[models.tiny]\nsource = {model:?}\n\
+         [dataset]\npath = \"data.jsonl\"\ntarget = \"{{{{ fr }}}}\"\n\
+         [variants.bare]\ntemplate = \"{{{{ en }}}}\"\n"
+    );
+    std::fs::write(folder.join("linked.toml"), &text).unwrap();
+    insta::assert_snapshot!(refusal(&folder, "linked.toml"), @"");
+    // The same file inside the folder is fine.
+    std::fs::remove_file(folder.join("data.jsonl")).unwrap();
+    std::fs::copy(&outside, folder.join("data.jsonl")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    let output = command
+        .current_dir(&folder)
+        .args(["plan", "linked.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

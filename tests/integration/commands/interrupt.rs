@@ -1,0 +1,152 @@
+//! Runs that are stopped in the middle, and runs side by side.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+
+use harness::table::{Manifest, RunStatus};
+
+use super::{Bench, Ended, PHRASES, assert_equal_tables};
+
+/// Makes `slow.toml`: 2,400 sampled generations, which take seconds.
+fn slow_bench() -> Bench {
+    let bench = Bench::new();
+    let slow = PHRASES
+        .replace("name = \"phrases\"", "name = \"slow\"")
+        .replace(
+            "max_tokens = 6",
+            "max_tokens = 50\ntemperature = 1.0\nrepeats = 50",
+        );
+    bench.write("slow.toml", &slow);
+    bench
+}
+
+/// Starts `words`, sends `signal` as soon as some cases are done, and waits for the end.
+fn stopped(bench: &Bench, words: &str, signal: &str) -> Ended {
+    let mut command = bench.command(words);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(" %)") {
+        assert_ne!(
+            stderr.read_line(&mut said).unwrap(),
+            0,
+            "it ended by itself: {said}"
+        );
+    }
+    assert!(!said.contains("(100 %)"), "too fast to be stopped: {said}");
+    send(&child, signal);
+    stderr.read_to_string(&mut said).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        stderr: said,
+        ..Ended::from(output)
+    }
+}
+
+fn send(child: &Child, signal: &str) {
+    let id = child.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, &id])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// What was printed as the command to go on with.
+fn resume_command(stderr: &str) -> String {
+    let (_, command) = stderr
+        .split_once("To go on: harness ")
+        .unwrap_or_else(|| panic!("{stderr}"));
+    command.lines().next().unwrap().to_owned()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_in_its_folder_and_ends_as_if_nothing_had_happened() {
+    let bench = slow_bench();
+    let ended = stopped(&bench, "run slow.toml", "INT");
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "", "an unfinished run has no results");
+    let folder = bench.runs("results", "slow").pop().unwrap();
+    assert_eq!(
+        Manifest::read(&folder).unwrap().status,
+        RunStatus::Interrupted
+    );
+    let resumed = bench.harness(&resume_command(&ended.stderr));
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert!(
+        !resumed.stderr.contains(", 0 from the store"),
+        "{}",
+        resumed.stderr
+    );
+    assert_eq!(
+        bench.runs("results", "slow"),
+        std::slice::from_ref(&folder),
+        "the same folder"
+    );
+    assert_eq!(Manifest::read(&folder).unwrap().status, RunStatus::Complete);
+    bench.ok("run slow.toml -q --out elsewhere");
+    assert_equal_tables(&folder, &bench.runs("elsewhere", "slow")[0]);
+    // A finished run is never opened again.
+    bench.ok("run slow.toml -q");
+    assert_eq!(bench.runs("results", "slow").len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_to_terminate_keeps_what_was_answered() {
+    let bench = slow_bench();
+    let ended = stopped(&bench, "run slow.toml", "TERM");
+    assert_eq!(ended.code, Some(143), "{}", ended.stderr);
+    assert_eq!(resume_command(&ended.stderr), "run slow.toml");
+    let folder = bench.runs("results", "slow").pop().unwrap();
+    assert_eq!(
+        Manifest::read(&folder).unwrap().status,
+        RunStatus::Interrupted
+    );
+}
+
+/// No chance to say goodbye: the store and the manifest on disk must do.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_in_its_folder() {
+    let bench = slow_bench();
+    let ended = stopped(&bench, "run slow.toml", "KILL");
+    assert_eq!(ended.code, None, "{}", ended.stderr);
+    let folder = bench.runs("results", "slow").pop().unwrap();
+    assert_eq!(Manifest::read(&folder).unwrap().status, RunStatus::Running);
+    let resumed = bench.harness("run slow.toml");
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert!(
+        !resumed.stderr.contains(", 0 from the store"),
+        "{}",
+        resumed.stderr
+    );
+    assert_eq!(bench.runs("results", "slow"), [folder]);
+}
+
+#[test]
+fn two_processes_run_the_same_experiment_side_by_side() {
+    let bench = Bench::new();
+    let start = || {
+        let mut command = bench.command("run phrases.toml");
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let children = [start(), start(), start()];
+    for child in children {
+        let ended = Ended::from(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    let runs = bench.runs("results", "phrases");
+    assert_eq!(runs.len(), 3, "each has a folder of its own");
+    assert_equal_tables(&runs[0], &runs[1]);
+    assert_equal_tables(&runs[0], &runs[2]);
+}

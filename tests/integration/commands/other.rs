@@ -1,0 +1,121 @@
+//! Commands that need no run, and command lines that are none.
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::Bench;
+
+fn json_of(toml: &str) -> Json {
+    serde_json::to_value(toml::from_str::<toml::Table>(toml).unwrap()).unwrap()
+}
+
+#[test]
+fn every_experiment_is_valid_under_the_schema_that_is_printed() {
+    let bench = Bench::new();
+    let schema: Json = serde_json::from_str(&bench.ok("schema")).unwrap();
+    let validator = jsonschema::draft7::new(&schema).unwrap();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut n_checked = 0;
+    for folder in ["experiments", "tests/fixtures/experiments"] {
+        for file in std::fs::read_dir(project.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|it| it != "toml") {
+                continue;
+            }
+            let experiment = json_of(&std::fs::read_to_string(&path).unwrap());
+            let errors: Vec<String> = validator
+                .iter_errors(&experiment)
+                .map(|it| it.to_string())
+                .collect();
+            assert_eq!(errors, Vec::<String>::new(), "{}", path.display());
+            n_checked += 1;
+        }
+    }
+    assert!(5 <= n_checked, "{n_checked}");
+    // A schema that lets everything through would pass the above.
+    for name in [
+        "spec-unknown-key",
+        "spec-wrong-type",
+        "spec-unknown-table",
+        "spec-missing-name",
+    ] {
+        let path = project.join(format!("tests/fixtures/bad-experiments/{name}.toml"));
+        assert!(
+            !validator.is_valid(&json_of(&std::fs::read_to_string(path).unwrap())),
+            "{name}"
+        );
+    }
+}
+
+/// The built-in model comes from the model cache, into which it is fetched once.
+#[test]
+fn what_init_writes_can_be_planned() {
+    let bench = Bench::new();
+    let said = bench.ok("init demo");
+    assert!(said.contains("harness run demo/sentiment.toml"), "{said}");
+    for experiment in ["sentiment", "translate"] {
+        let plan = bench.ok(&format!("plan demo/{experiment}.toml --limit 5"));
+        assert!(plan.contains("5 of "), "{plan}");
+    }
+    let again = bench.harness("init demo");
+    assert_eq!(again.code, Some(2));
+    assert!(
+        again.stderr.contains("nothing was written"),
+        "{}",
+        again.stderr
+    );
+}
+
+#[test]
+fn models_are_listed_and_described() {
+    let bench = Bench::new();
+    assert!(bench.ok("models list").contains("smollm2-135m-instruct"));
+    let list: Json = serde_json::from_str(&bench.ok("models list --json")).unwrap();
+    assert!(list.to_string().contains("smollm2-135m-instruct"));
+    let info = bench.ok("models info ./tiny-llama");
+    assert!(info.contains("llama") && info.contains("128"), "{info}");
+    let ended = bench.harness("models info ./nothing");
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("no model at"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_command_line_that_is_none_is_refused_with_2() {
+    let bench = Bench::new();
+    for words in [
+        "run",
+        "run phrases.toml --frehs",
+        "run phrases.toml --limit 0",
+        "run phrases.toml -q -v",
+        "run nothing.toml",
+        "plan phrases.toml --set generation",
+        "plan phrases.toml --set generation.max_tokns=2",
+        "plan phrases.toml --profile nope",
+        "plan phrases.toml --model nope",
+        "walk phrases.toml",
+        "try phrases.toml",
+        "show --nope",
+    ] {
+        let ended = bench.harness(words);
+        assert_eq!(ended.code, Some(2), "{words}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{words}");
+        assert!(
+            ended.stderr.starts_with("error: "),
+            "{words}: {}",
+            ended.stderr
+        );
+    }
+    assert!(!bench.path("results").exists());
+}
+
+#[test]
+fn help_version_and_completions_are_results() {
+    let bench = Bench::new();
+    assert!(
+        bench.ok("--help").contains("130"),
+        "exit codes are documented"
+    );
+    assert!(bench.ok("--version").starts_with("harness "));
+    assert!(bench.ok("completions bash").contains("harness"));
+}

@@ -1,0 +1,120 @@
+//! Prompts that do not fit the model's 128 positions.
+
+use harness::score::Status;
+use serde_json::json;
+
+use super::{Bench, N_EXAMPLES};
+
+/// A bench whose last example, `long`, has a text of 18 words.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let rows = std::fs::read_to_string(bench.path("phrases.jsonl")).unwrap();
+    let long =
+        json!({ "en": "word ".repeat(18).trim(), "fr": "mot", "size": "small", "id": "long" });
+    bench.write("phrases.jsonl", &format!("{rows}{long}\n"));
+    bench
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_counted_and_shown_and_the_rest_is_scored() {
+    let bench = bench();
+    let ended = bench.harness("run phrases.toml --variant few --variant bare");
+    let run = bench.latest("phrases");
+    let statuses: Vec<(&str, &str, Status)> = run
+        .cases
+        .iter()
+        .filter(|it| it.status != Status::Ok)
+        .map(|it| (it.variant.as_str(), it.example_id.as_str(), it.status))
+        .collect();
+    let failed = run
+        .cases
+        .iter()
+        .find(|it| it.status == Status::ContextOverflow);
+    assert!(failed.is_some(), "{:?}", run.cases.last());
+    assert!(
+        statuses
+            .iter()
+            .all(|it| it.1 == "long" && it.2 == Status::ContextOverflow),
+        "{statuses:?}"
+    );
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(
+        ended.stdout.contains("context_overflow"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(
+        run.manifest.counts.failed["context_overflow"],
+        statuses.len()
+    );
+    for metric in run.metrics.iter().filter(|it| it.variant == "few") {
+        assert_eq!((metric.n, metric.n_failed), (N_EXAMPLES, 1), "{metric:?}");
+    }
+    // What has no answer has no values, and does not count as wrong.
+    let failed = failed.unwrap();
+    assert_eq!(
+        (failed.loglikelihood, failed.generation.as_ref()),
+        (None, None)
+    );
+    assert!(failed.metrics.iter().all(Option::is_none), "{failed:?}");
+    let scored: Vec<f64> = run
+        .cases
+        .iter()
+        .filter(|it| it.variant == "few" && it.status == Status::Ok)
+        .map(|it| it.loglikelihood.unwrap())
+        .collect();
+    let mean = scored.iter().sum::<f64>() / N_EXAMPLES as f64;
+    let metric = run
+        .metrics
+        .iter()
+        .find(|it| (&*it.variant, &*it.metric) == ("few", "loglikelihood"));
+    assert!((metric.unwrap().value.unwrap() - mean).abs() < 1e-12);
+}
+
+#[test]
+fn the_plan_says_what_will_not_fit() {
+    let bench = bench();
+    let plan = bench.ok("plan phrases.toml --variant few");
+    assert!(plan.contains("do not fit"), "{plan}");
+}
+
+#[test]
+fn shots_are_dropped_one_by_one_until_the_prompt_fits() {
+    let bench = bench();
+    let words = "run phrases.toml --variant few --set scoring.overflow=\"drop-shots\"";
+    let ended = bench.harness(words);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let run = bench.latest("phrases");
+    let n_shots = |it: &harness::table::StoredCase| it.prompt.matches("Take").count();
+    for case in &run.cases {
+        if case.example_id == "long" {
+            assert!(n_shots(case) < 2, "{}", case.prompt);
+        } else {
+            assert_eq!(n_shots(case), 2, "{}", case.prompt);
+        }
+    }
+    assert!(
+        ended.stdout.contains("shots"),
+        "said, never silent: {}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn context_is_cut_on_the_left_until_the_prompt_fits() {
+    let bench = bench();
+    let words = "run phrases.toml --variant few --tokens --set scoring.overflow=\"truncate-left\"";
+    let ended = bench.harness(words);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let run = bench.latest("phrases");
+    let long = run.cases.iter().find(|it| it.example_id == "long").unwrap();
+    // The last token that is scored takes no position.
+    let n_tokens = long.n_context_tokens + long.n_target_tokens.unwrap();
+    assert!(n_tokens <= 128 + 1, "{n_tokens}");
+    assert!(long.loglikelihood.is_some() && long.generation.is_some());
+    assert!(
+        ended.stdout.contains("cut on the left"),
+        "said, never silent: {}",
+        ended.stdout
+    );
+}
