@@ -47,6 +47,12 @@ pub enum JoinError {
         "the prompt is empty, and the model has neither a BOS nor an EOS token to stand for it"
     )]
     NoPrefixToken,
+    /// The text has a byte that the vocabulary has no token for; it would be lost.
+    #[error("the text has the byte 0x{byte:02x}, for which the model has no token")]
+    MissingByte {
+        /// The first such byte.
+        byte: u8,
+    },
     /// The template wrote the beginning-of-sequence token twice.
     #[error("the prompt begins with two BOS tokens; remove one from the template")]
     TwoBos,
@@ -86,7 +92,7 @@ pub fn join(
         .iter()
         .map(|it| it.start + shift..it.end + shift);
     let plain: Vec<Range<usize>> = prompt.plain.iter().cloned().chain(shifted).collect();
-    let tokens = model.tokenizer.encode(&text, &plain)?;
+    let tokens = encode(model, &text, &plain)?;
     let border = stripped(&prompt.text).len();
     let first = tokens.partition_point(|it| it.end <= border);
     if first == tokens.len() || target.text.is_empty() {
@@ -116,8 +122,17 @@ pub fn join(
 ///
 /// [`JoinError`] if the prompt is empty and nothing can stand for it.
 pub fn prompt_tokens(model: &Model, prompt: &Guarded) -> Result<Vec<u32>, JoinError> {
-    let tokens = model.tokenizer.encode(&prompt.text, &prompt.plain)?;
+    let tokens = encode(model, &prompt.text, &prompt.plain)?;
     Ok(with_prefix(model, &tokens, tokens.is_empty())?.0)
+}
+
+/// Tokenises a text of which no byte may be lost.
+fn encode(model: &Model, text: &str, plain: &[Range<usize>]) -> Result<Vec<Token>, JoinError> {
+    let missing = model.tokenizer.missing_bytes();
+    match text.bytes().find(|it| missing.contains(it)) {
+        Some(byte) => Err(JoinError::MissingByte { byte }),
+        None => Ok(model.tokenizer.encode(text, plain)?),
+    }
 }
 
 /// Puts the model's BOS in front where its policy says so, or where the context

@@ -6,3 +6,4 @@ mod bad_experiments;
 mod builtin;
 mod commands;
 mod engine_goldens;
+mod rooms;

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
@@ -24,8 +25,8 @@ use crate::engine::{EngineError, Stop};
 #[derive(Debug)]
 pub(crate) struct Decoder {
     pub architecture: Architecture,
-    /// (V, E), row per token.
-    pub token_embedding: Vec<f32>,
+    /// (V, E), row per token; shared with the head where the two are tied.
+    pub token_embedding: Tensor,
     /// (positions, E); empty unless positions are learned.
     pub position_embedding: Vec<f32>,
     pub layers: Vec<Layer>,
@@ -91,7 +92,7 @@ impl Decoder {
         stop: &Stop,
     ) -> Result<Option<Vec<f32>>, EngineError> {
         let a = &self.architecture;
-        let mut x = self.embed(wave); // (T, E)
+        let mut x = self.embed(wave)?; // (T, E)
         let rotation = Rotation::new(a, wave);
         for (index, layer) in self.layers.iter().enumerate() {
             if stop.is_raised() {
@@ -118,13 +119,9 @@ impl Decoder {
         Ok(Some(self.normed(&rows, &self.norm)))
     }
 
-    fn embed(&self, wave: &Wave) -> Vec<f32> {
+    fn embed(&self, wave: &Wave) -> Result<Vec<f32>, EngineError> {
         let width = self.architecture.n_embd;
-        let mut x = Vec::with_capacity(wave.tokens.len() * width);
-        for token in &wave.tokens {
-            let at = *token as usize * width;
-            x.extend_from_slice(&self.token_embedding[at..at + width]);
-        }
+        let mut x = ops::gather_rows(&self.token_embedding, &wave.tokens)?;
         if self.architecture.positions == Positions::Learned {
             for segment in &wave.segments {
                 for (i, row) in segment.rows.clone().enumerate() {
@@ -137,7 +134,7 @@ impl Decoder {
                 }
             }
         }
-        x
+        Ok(x)
     }
 
     fn normed(&self, x: &[f32], norm: &Norm) -> Vec<f32> {

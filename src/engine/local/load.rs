@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::architecture::{Architecture, Mlp, NormKind, Positions};
+use super::architecture::{Architecture, Mlp, NormKind};
 use super::decoder::{Decoder, Layer};
 use super::families::{self, Layout, Qkv};
 use super::ops::{Linear, Norm};
@@ -128,7 +128,7 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
             families::from_config(config, |name| weights.has(name))?
         }
     };
-    refuse_too_large(&architecture)?;
+    refuse_too_large(model.n_parameters)?;
     let source = Source {
         weights: &weights,
         layout: &layout,
@@ -136,6 +136,7 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     };
     let a = &architecture;
     let token_embedding = source.raw(layout.token_embedding, &[a.n_vocab, a.n_embd])?;
+    let token_embedding = Tensor::from_vec(token_embedding, (a.n_vocab, a.n_embd), &Device::Cpu)?;
     let position_embedding = match layout.position_embedding {
         Some(name) => source.raw(name, &[a.n_context, a.n_embd])?,
         None => Vec::new(),
@@ -284,16 +285,15 @@ impl Source<'_> {
     }
 
     /// The vocabulary head: its own tensor, or the embedding read the other way round.
-    fn head(&self, token_embedding: &[f32]) -> Result<Linear, LoadError> {
+    fn head(&self, token_embedding: &Tensor) -> Result<Linear, LoadError> {
         let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
         let name = format!("{}.weight", self.layout.head);
-        let is_own = self.weights.has(&name);
-        let values = if is_own {
-            self.weights.take(&name, &[n_vocab, n_embd])?
+        let weight = if self.weights.has(&name) {
+            let values = self.weights.take(&name, &[n_vocab, n_embd])?;
+            Tensor::from_vec(values, (n_vocab, n_embd), &Device::Cpu)?.t()?
         } else {
-            token_embedding.to_vec()
+            token_embedding.t()?
         };
-        let weight = Tensor::from_vec(values, (n_vocab, n_embd), &Device::Cpu)?.t()?;
         Ok(Linear { weight, bias: None })
     }
 }
@@ -313,18 +313,9 @@ fn half_split(rows: &[f32], head_dim: usize, width: usize) -> Vec<f32> {
     out
 }
 
-fn refuse_too_large(a: &Architecture) -> Result<(), LoadError> {
-    let per_layer = a.n_embd * (a.n_head + 2 * a.n_kv_head) * a.head_dim
-        + a.n_head * a.head_dim * a.n_embd
-        + a.n_embd * a.n_ff * if a.mlp == Mlp::SwiGlu { 3 } else { 2 };
-    let positions = if a.positions == Positions::Learned {
-        a.n_context
-    } else {
-        0
-    };
-    // The embedding stands twice: by token for the input, and as the head.
-    let n_floats = a.n_layer * per_layer + (2 * a.n_vocab + positions) * a.n_embd;
-    let needed_bytes = 4 * n_floats as u64;
+/// Refuses before anything is allocated; every weight becomes one f32.
+fn refuse_too_large(n_parameters: u64) -> Result<(), LoadError> {
+    let needed_bytes = 4 * n_parameters;
     match free_memory_bytes() {
         Some(free_bytes) if free_bytes < needed_bytes => Err(LoadError::Memory {
             needed_bytes,

@@ -74,6 +74,23 @@ fn min_rows(n: usize) -> usize {
     MIN_ROWS.max(256 / n + 1)
 }
 
+/// Rows of a contiguous f32 table (n, width) by index, shape (indices, width).
+pub(crate) fn gather_rows(table: &Tensor, indices: &[u32]) -> Result<Vec<f32>, EngineError> {
+    let (_, width) = table.dims2()?;
+    let (storage, layout) = table.storage_and_layout();
+    let Storage::Cpu(cpu) = &*storage else {
+        let indices = Tensor::new(indices, table.device())?;
+        return Ok(table.index_select(&indices, 0)?.flatten_all()?.to_vec1()?);
+    };
+    let values = &cpu.as_slice::<f32>()?[layout.start_offset()..];
+    let mut rows = Vec::with_capacity(indices.len() * width);
+    for index in indices {
+        let at = *index as usize * width;
+        rows.extend_from_slice(&values[at..at + width]);
+    }
+    Ok(rows)
+}
+
 /// The data of a contiguous f32 tensor.
 fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
     debug_assert_eq!(tensor.dtype(), DType::F32);
