@@ -134,19 +134,33 @@ fn results_go_where_they_are_told_to() {
     assert_eq!(command("run colours.toml -q --out flag").code, Some(0));
     for folder in ["from-env", "flag"] {
         assert_eq!(bench.runs(folder, "colours").len(), 1, "{folder}");
-        assert!(bench.path(folder).join(".store/responses.sqlite3").is_file(), "{folder}");
+        assert!(
+            bench
+                .path(folder)
+                .join(".store/responses.sqlite3")
+                .is_file(),
+            "{folder}"
+        );
     }
     assert!(!bench.path("results").exists());
     let ended = bench.harness("run colours.toml --out phrases.jsonl");
     assert_eq!(ended.code, Some(3));
-    assert!(ended.stderr.contains("name another folder with `--out`"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("name another folder with `--out`"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let bench = Bench::new();
     let mut command = bench.command("schema");
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let ended = Ended::from(child.wait_with_output().unwrap());
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
@@ -157,7 +171,8 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 fn control_characters_from_data_never_reach_the_terminal() {
     let bench = Bench::new();
     let evil = "\u{1b}[2J\u{7}\u{202e}gone";
-    let row = |id: &str| json!({ "id": id, "en": evil, "fr": format!("{evil}{id}"), "size": "small" });
+    let row =
+        |id: &str| json!({ "id": id, "en": evil, "fr": format!("{evil}{id}"), "size": "small" });
     bench.rows("phrases.jsonl", &[row("a"), row(evil)]);
     let mut said = Vec::new();
     for words in [
@@ -174,9 +189,14 @@ fn control_characters_from_data_never_reach_the_terminal() {
         said.push((words, ended.stdout));
         said.push((words, ended.stderr));
     }
-    assert!(said.iter().any(|it| it.1.contains("gone")), "the texts are shown");
+    assert!(
+        said.iter().any(|it| it.1.contains("gone")),
+        "the texts are shown"
+    );
     for (words, text) in said {
-        let steering = text.chars().find(|it| (it.is_control() && *it != '\n') || *it == '\u{202e}');
+        let steering = text
+            .chars()
+            .find(|it| (it.is_control() && *it != '\n') || *it == '\u{202e}');
         assert_eq!(steering, None, "{words}: {text:?}");
     }
 }
