@@ -100,9 +100,17 @@ fn push_dataset_errors(
 
 /// `line 3`, or `lines 3, 4`; at most the first ten.
 pub(super) fn shown_lines(lines: &[usize]) -> String {
-    let shown: Vec<String> = lines.iter().take(SHOWN_ROWS).map(ToString::to_string).collect();
+    let shown: Vec<String> = lines
+        .iter()
+        .take(SHOWN_ROWS)
+        .map(ToString::to_string)
+        .collect();
     let many = if lines.len() == 1 { "" } else { "s" };
-    let more = if SHOWN_ROWS < lines.len() { ", ..." } else { "" };
+    let more = if SHOWN_ROWS < lines.len() {
+        ", ..."
+    } else {
+        ""
+    };
     format!("line{many} {}{more}", shown.join(", "))
 }
 
@@ -119,7 +127,8 @@ fn select(
             Err(err) => {
                 let mut diagnostic = template_check::error(text, &err);
                 if err.hint.is_none() {
-                    diagnostic = diagnostic.help("a filter is a condition, such as `domain == 'ui'`");
+                    diagnostic =
+                        diagnostic.help("a filter is a condition, such as `domain == 'ui'`");
                 }
                 problems.push(diagnostic);
                 return Vec::new();
@@ -140,8 +149,11 @@ fn select(
                 });
                 if let Some((line, err)) = first_error {
                     let mut diagnostic = template_check::error(text, &err);
-                    diagnostic.message =
-                        format!("the filter fails on line {line} of `{}`: {}", dataset.path.display(), diagnostic.message);
+                    diagnostic.message = format!(
+                        "the filter fails on line {line} of `{}`: {}",
+                        dataset.path.display(),
+                        diagnostic.message
+                    );
                     problems.push(diagnostic);
                     return Vec::new();
                 }

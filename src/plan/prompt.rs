@@ -192,7 +192,13 @@ pub(super) fn try_rows(
             }
             if example.is_none() {
                 let rows = rows.iter().map(row);
-                template_check::try_rows(&template.text, &template.template, dataset, rows, problems);
+                template_check::try_rows(
+                    &template.text,
+                    &template.template,
+                    dataset,
+                    rows,
+                    problems,
+                );
             } else {
                 let with: Vec<(usize, Fields)> = rows
                     .iter()
@@ -200,7 +206,13 @@ pub(super) fn try_rows(
                     .map(|(line, fields)| (line, with_examples(fields, String::new())))
                     .collect();
                 let rows = with.iter().map(|it| (it.0, &it.1));
-                template_check::try_rows(&template.text, &template.template, dataset, rows, problems);
+                template_check::try_rows(
+                    &template.text,
+                    &template.template,
+                    dataset,
+                    rows,
+                    problems,
+                );
             }
         }
         Body::Chat { messages } => {

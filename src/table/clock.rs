@@ -68,7 +68,9 @@ pub fn new_run_id() -> String {
     let now = since.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX));
     let later = |last: u64| now.max(last.saturating_add(1));
     let last = LAST_MICROS
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)))
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            Some(later(last))
+        })
         .unwrap_or_else(|last| last);
     run_id(UNIX_EPOCH + Duration::from_micros(later(last)))
 }
@@ -141,7 +143,10 @@ mod tests {
         // 999,999 = 21*36^3 + 15*36^2 + 21*36 + 27, with l = 21, f = 15, r = 27.
         assert_eq!(id(951_782_399_999_999), "20000228-235959-lflr");
         let ids: Vec<String> = (0..5000).map(|_| new_run_id()).collect();
-        assert!(ids.iter().is_sorted_by(|a, b| a < b), "each one is later than the one before");
+        assert!(
+            ids.iter().is_sorted_by(|a, b| a < b),
+            "each one is later than the one before"
+        );
         assert!(ids.iter().all(|it| is_run_id(it)), "{ids:?}");
     }
 

@@ -125,7 +125,7 @@ fn run(requests: &[Request]) -> Vec<Outcome> {
     let mut outcomes = vec![None; requests.len()];
     engine()
         .run(requests, &Stop::new(), &mut |index, outcome| {
-            outcomes[index] = Some(outcome)
+            outcomes[index] = Some(outcome);
         })
         .unwrap();
     outcomes.into_iter().map(Option::unwrap).collect()
