@@ -92,6 +92,8 @@ struct Cell {
     elapsed: Duration,
     n_context_tokens: usize,
     n_cases: usize,
+    n_dropped_shots: usize,
+    n_truncated: usize,
 }
 
 /// What an execution gathers.
@@ -203,6 +205,8 @@ fn run_model(
         if key.repeat == 0 {
             cell.n_context_tokens += case.n_context_tokens;
             cell.n_cases += 1;
+            cell.n_dropped_shots += usize::from(0 < case.n_dropped_shots);
+            cell.n_truncated += usize::from(0 < case.n_truncated_tokens);
         }
         gathered
             .requests
@@ -486,6 +490,8 @@ fn cells(plan: &Plan, cells: &[Cell]) -> Vec<CellRecord> {
         variant: plan.variants[i % n_variants].name.clone(),
         elapsed_seconds: cell.elapsed.as_secs_f64(),
         tokens_per_prompt: cell.n_context_tokens as f64 / cell.n_cases.max(1) as f64,
+        n_dropped_shots: cell.n_dropped_shots,
+        n_truncated: cell.n_truncated,
     });
     records.collect()
 }

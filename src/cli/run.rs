@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use harness::plan::Plan;
 use harness::report::{ReportInput, Style, json, text};
+use harness::store::StoreError;
 
 use super::args::{RunArgs, Verbosity};
 use super::draw::{self, Bars, Waiting};
@@ -213,11 +214,13 @@ fn again(file: &Path) -> String {
 
 fn hint(err: &ExecuteError) -> Option<&'static str> {
     match err {
+        ExecuteError::Folder { .. } | ExecuteError::Store(StoreError::Folder { .. }) => {
+            Some("name another folder with `--out` or HARNESS_RESULTS")
+        }
         ExecuteError::Run(_) | ExecuteError::Store(_) => {
             Some("answers until then are kept; the same command goes on from there")
         }
         ExecuteError::Table(err) => err.hint(),
-        ExecuteError::Folder { .. } => Some("name another folder with `--out` or HARNESS_RESULTS"),
         ExecuteError::Load { .. } => Some("`harness models info SOURCE` shows what the file holds"),
         ExecuteError::Metric(_) => None,
     }

@@ -277,6 +277,7 @@ impl Caser<'_> {
         let truncated = joined.truncated_left(model.n_context, model.bos);
         let requests = truncated.and_then(|it| {
             fitted.n_truncated_tokens = fitted.n_truncated_tokens.max(before - it.tokens.len());
+            fitted.n_context_tokens = it.first_scored;
             it.requests(model.n_context)
         });
         (merge, requests.ok_or(overflow))

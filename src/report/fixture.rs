@@ -89,6 +89,8 @@ pub(super) fn run(variants: &[Variant]) -> StoredRun {
         variant: it.name.to_owned(),
         elapsed_seconds: 6.04 + 60.0 * index as f64,
         tokens_per_prompt: 23.4 + 40.0 * index as f64,
+        n_dropped_shots: 0,
+        n_truncated: 0,
     };
     manifest.cells = variants.iter().enumerate().map(cell).collect();
     let settle = |it: &Variant| ToSettle {

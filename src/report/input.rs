@@ -95,6 +95,10 @@ pub struct VariantInput {
     pub n_cut: usize,
     /// Of those, cases without any text.
     pub n_empty: usize,
+    /// Prompts that lost shots so that they fit the model.
+    pub n_dropped_shots: usize,
+    /// Prompts that were cut on the left so that they fit the model.
+    pub n_truncated: usize,
     /// Mean tokens of a prompt.
     pub tokens_per_prompt: Option<f64>,
     /// Time at work.
@@ -184,6 +188,8 @@ impl ReportInput {
             let cell = input.cell(&names, &row.model, &row.variant)?;
             cell.tokens_per_prompt = Some(row.tokens_per_prompt);
             cell.elapsed_seconds = Some(row.elapsed_seconds);
+            cell.n_dropped_shots = row.n_dropped_shots;
+            cell.n_truncated = row.n_truncated;
         }
         Ok(input)
     }
@@ -258,6 +264,8 @@ impl VariantInput {
             n_generations: 0,
             n_cut: 0,
             n_empty: 0,
+            n_dropped_shots: 0,
+            n_truncated: 0,
             tokens_per_prompt: None,
             elapsed_seconds: None,
         }

@@ -70,6 +70,8 @@ struct VariantJson<'a> {
     n_generations: usize,
     n_cut_generations: usize,
     n_empty_generations: usize,
+    n_dropped_shots: usize,
+    n_truncated: usize,
     tokens_per_prompt: Option<f64>,
     elapsed_seconds: Option<f64>,
 }
@@ -188,6 +190,8 @@ fn variant<'a>(
         n_generations: variant.n_generations,
         n_cut_generations: variant.n_cut,
         n_empty_generations: variant.n_empty,
+        n_dropped_shots: variant.n_dropped_shots,
+        n_truncated: variant.n_truncated,
         tokens_per_prompt: variant.tokens_per_prompt,
         elapsed_seconds: variant.elapsed_seconds,
     }

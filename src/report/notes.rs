@@ -15,6 +15,8 @@ pub(super) fn notes(ranking: &Ranking<'_>) -> Vec<String> {
     notes.extend(unscored(variants));
     notes.extend(unpaired(ranking));
     notes.extend(not_comparable(ranking));
+    notes.extend(each(variants, dropped_shots));
+    notes.extend(each(variants, truncated));
     notes.extend(each(variants, boundary_merges));
     notes.extend(each(variants, ties));
     notes.extend(each(variants, cut_generations));
@@ -105,6 +107,26 @@ fn not_comparable(ranking: &Ranking<'_>) -> Option<String> {
         format!(
             "Not compared: {} scored other targets or tokens by {metric}{instead}.",
             listed(&names)
+        )
+    })
+}
+
+fn dropped_shots(variant: &VariantInput) -> Option<String> {
+    (0 < variant.n_dropped_shots).then(|| {
+        format!(
+            "Overflow: {} of {} lost shots to fit the model's context.",
+            counted(variant.n_dropped_shots, "prompt"),
+            variant.name
+        )
+    })
+}
+
+fn truncated(variant: &VariantInput) -> Option<String> {
+    (0 < variant.n_truncated).then(|| {
+        format!(
+            "Overflow: {} of {} cut on the left to fit the model's context.",
+            counted(variant.n_truncated, "prompt"),
+            variant.name
         )
     })
 }

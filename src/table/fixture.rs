@@ -90,6 +90,8 @@ pub(crate) fn manifest() -> Manifest {
                 variant: variant.to_owned(),
                 elapsed_seconds,
                 tokens_per_prompt,
+                n_dropped_shots: 0,
+                n_truncated: 0,
             })
             .to_vec(),
         rankings: vec![RankingRecord {

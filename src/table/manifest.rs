@@ -221,6 +221,12 @@ pub struct CellRecord {
     pub elapsed_seconds: f64,
     /// Mean tokens of a prompt.
     pub tokens_per_prompt: f64,
+    /// Prompts that lost shots so that they fit the model.
+    #[serde(default)]
+    pub n_dropped_shots: usize,
+    /// Prompts that were cut on the left so that they fit the model.
+    #[serde(default)]
+    pub n_truncated: usize,
 }
 
 /// What a ranking by the primary metric needs besides the tables.

@@ -61,7 +61,15 @@ fn a_link_does_not_lead_out_of_the_folder() {
          [variants.bare]\ntemplate = \"{{{{ en }}}}\"\n"
     );
     std::fs::write(folder.join("linked.toml"), &text).unwrap();
-    insta::assert_snapshot!(refusal(&folder, "linked.toml"), @"");
+    insta::assert_snapshot!(refusal(&folder, "linked.toml"), @r#"
+    error: the dataset `data.jsonl` lies outside the experiment's folder
+       ╭─[linked.toml:6:8]
+     6 │ path = "data.jsonl"
+       ·        ──────┬─────
+       ·              ╰── leads outside
+       ╰────
+    help: an experiment reads only files in its own folder and below; copy the file there
+    "#);
     // The same file inside the folder is fine.
     std::fs::remove_file(folder.join("data.jsonl")).unwrap();
     std::fs::copy(&outside, folder.join("data.jsonl")).unwrap();

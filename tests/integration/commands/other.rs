@@ -1,10 +1,11 @@
 //! Commands that need no run, and command lines that are none.
 
 use std::path::Path;
+use std::process::Stdio;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use super::Bench;
+use super::{Bench, Ended};
 
 fn json_of(toml: &str) -> Json {
     serde_json::to_value(toml::from_str::<toml::Table>(toml).unwrap()).unwrap()
@@ -118,4 +119,84 @@ fn help_version_and_completions_are_results() {
     );
     assert!(bench.ok("--version").starts_with("harness "));
     assert!(bench.ok("completions bash").contains("harness"));
+}
+
+#[test]
+fn results_go_where_they_are_told_to() {
+    let bench = Bench::new();
+    let command = |words: &str| {
+        let mut command = bench.command(words);
+        command.env("HARNESS_RESULTS", bench.path("from-env"));
+        Ended::from(command.output().unwrap())
+    };
+    assert_eq!(command("run colours.toml -q").code, Some(0));
+    assert_eq!(command("show").code, Some(0));
+    assert_eq!(command("run colours.toml -q --out flag").code, Some(0));
+    for folder in ["from-env", "flag"] {
+        assert_eq!(bench.runs(folder, "colours").len(), 1, "{folder}");
+        assert!(
+            bench
+                .path(folder)
+                .join(".store/responses.sqlite3")
+                .is_file(),
+            "{folder}"
+        );
+    }
+    assert!(!bench.path("results").exists());
+    let ended = bench.harness("run colours.toml --out phrases.jsonl");
+    assert_eq!(ended.code, Some(3));
+    assert!(
+        ended.stderr.contains("name another folder with `--out`"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let bench = Bench::new();
+    let mut command = bench.command("schema");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+}
+
+/// Whoever wrote the data must not be able to steer the terminal of whoever reads it.
+#[test]
+fn control_characters_from_data_never_reach_the_terminal() {
+    let bench = Bench::new();
+    let evil = "\u{1b}[2J\u{7}\u{202e}gone";
+    let row =
+        |id: &str| json!({ "id": id, "en": evil, "fr": format!("{evil}{id}"), "size": "small" });
+    bench.rows("phrases.jsonl", &[row("a"), row(evil)]);
+    let mut said = Vec::new();
+    for words in [
+        "run phrases.toml",
+        "show --prompts",
+        "show --failures",
+        "show --example a",
+        "show --example nope",
+        "plan phrases.toml --prompts 2",
+        "try phrases.toml --variant few --generate",
+        "run colours.toml --set dataset.target=\"{{en}}\"",
+    ] {
+        let ended = bench.harness(words);
+        said.push((words, ended.stdout));
+        said.push((words, ended.stderr));
+    }
+    assert!(
+        said.iter().any(|it| it.1.contains("gone")),
+        "the texts are shown"
+    );
+    for (words, text) in said {
+        let steering = text
+            .chars()
+            .find(|it| (it.is_control() && *it != '\n') || *it == '\u{202e}');
+        assert_eq!(steering, None, "{words}: {text:?}");
+    }
 }

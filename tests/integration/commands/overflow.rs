@@ -1,9 +1,10 @@
 //! Prompts that do not fit the model's 128 positions.
 
 use harness::score::Status;
+use harness::table::{self, Values};
 use serde_json::json;
 
-use super::{Bench, N_EXAMPLES};
+use super::{Bench, N_EXAMPLES, PHRASES};
 
 /// A bench whose last example, `long`, has a text of 18 words.
 fn bench() -> Bench {
@@ -74,8 +75,14 @@ fn a_prompt_that_does_not_fit_is_counted_and_shown_and_the_rest_is_scored() {
 #[test]
 fn the_plan_says_what_will_not_fit() {
     let bench = bench();
-    let plan = bench.ok("plan phrases.toml --variant few");
-    assert!(plan.contains("do not fit"), "{plan}");
+    let plan = bench.harness("plan phrases.toml --variant few");
+    assert_eq!(plan.code, Some(3), "{}", plan.stderr);
+    assert!(
+        plan.stdout
+            .contains("do not fit the model's context of 128"),
+        "{}",
+        plan.stdout
+    );
 }
 
 #[test]
@@ -94,7 +101,7 @@ fn shots_are_dropped_one_by_one_until_the_prompt_fits() {
         }
     }
     assert!(
-        ended.stdout.contains("shots"),
+        ended.stdout.contains("lost shots"),
         "said, never silent: {}",
         ended.stdout
     );
@@ -117,4 +124,48 @@ fn context_is_cut_on_the_left_until_the_prompt_fits() {
         "said, never silent: {}",
         ended.stdout
     );
+}
+
+/// An empty prompt has the context BOS, so a long target is scored in windows, each token once.
+#[test]
+fn a_target_longer_than_the_context_is_scored_after_an_empty_prompt() {
+    let bench = Bench::new();
+    let text = "The quick brown fox. ".repeat(20);
+    bench.rows(
+        "phrases.jsonl",
+        &[json!({ "id": "text", "fr": text.trim() })],
+    );
+    let start = PHRASES.split("[fewshot]").next().unwrap();
+    let whole = format!("{start}[variants.text]\ntemplate = \"\"\n");
+    bench.write("whole.toml", &whole);
+    bench.ok("run whole.toml --tokens -q");
+    let run = bench.latest("phrases");
+    let case = &run.cases[0];
+    let n_tokens = case.n_target_tokens.unwrap();
+    assert!(2 * 128 < n_tokens, "three windows: {n_tokens}");
+    assert_eq!((case.status, case.n_context_tokens), (Status::Ok, 1));
+    let tokens = table::read_table(&run.folder, "tokens").unwrap();
+    let column = |name: &str| {
+        &tokens
+            .columns
+            .iter()
+            .find(|it| it.name == name)
+            .unwrap()
+            .values
+    };
+    let (Values::Count(positions), Values::Text(texts), Values::Number(logprobs)) =
+        (column("position"), column("token"), column("logprob"))
+    else {
+        panic!("{}", tokens.describe());
+    };
+    assert_eq!(
+        *positions,
+        (0..n_tokens as i64).map(Some).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        texts.iter().flatten().map(|it| &**it).collect::<String>(),
+        text.trim()
+    );
+    let sum: f64 = logprobs.iter().map(|it| it.unwrap()).sum();
+    assert_eq!(Some(sum), case.loglikelihood);
 }
