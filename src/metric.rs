@@ -182,6 +182,8 @@ impl Metric {
         let signature = judge.signature(facts.references);
         let is_proportion =
             definition.kind == text_metric::Kind::Proportion && facts.n_repeats <= 1;
+        // sacrebleu's sentence_bleu counts only the orders that a sentence has.
+        let case_signature = signature.as_ref().map(|it| it.replace("eff:no", "eff:yes"));
         let case = Self {
             name: judge.case_name(),
             direction: match definition.direction {
@@ -197,7 +199,7 @@ impl Metric {
                 high: it.max,
             }),
             is_descriptive: false,
-            signature,
+            signature: case_signature,
             source: Source::Judgement {
                 index,
                 is_proportion,
@@ -212,6 +214,7 @@ impl Metric {
         };
         let corpus = Self {
             name: judge.name().to_owned(),
+            signature,
             source,
             ..case.clone()
         };

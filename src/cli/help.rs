@@ -59,14 +59,14 @@ Examples:
 pub(super) const TRY: &str = "\
 Examples:
   harness try translate.toml --variant few
-  harness try translate.toml --variant bare --example t-002 --generate
+  harness try translate.toml --variant bare --example t-004 --generate
   harness try translate.toml --variant bare --set en='Good night.'";
 
 pub(super) const SHOW: &str = "\
 Examples:
   harness show
   harness show --failures
-  harness show sentiment/latest --example r-002
+  harness show sentiment/latest --example r-064
   harness show latest~1 --prompts --json";
 
 pub(super) const INIT: &str = "\

@@ -34,11 +34,24 @@ pub(crate) struct OpenModels(HashMap<String, Arc<Model>>);
 ///
 /// Everything that is wrong with the file, the flags and the data.
 pub(crate) fn draft(path: &Path, selection: &Selection) -> Result<Draft, Diagnostics> {
-    let (experiment, warnings) = experiment::load(path, &selection.overlay)?;
-    let warnings: Diagnostics = warnings.into_iter().collect();
-    if !warnings.is_empty() {
-        output::diagnostics(&warnings);
+    let (experiment, mut problems) = experiment::load_partly(path, &selection.overlay);
+    let Some(experiment) = experiment else {
+        return Err(problems);
+    };
+    if problems.has_errors() {
+        // What could be read is checked against the data all the same.
+        if let Err(more) = draft_of(experiment, selection) {
+            problems.extend(more);
+        }
+        return Err(problems);
     }
+    if !problems.is_empty() {
+        output::diagnostics(&problems);
+    }
+    draft_of(experiment, selection)
+}
+
+fn draft_of(experiment: Experiment, selection: &Selection) -> Result<Draft, Diagnostics> {
     refuse_unmatched(&experiment, selection)?;
     let variant = |name: &str| selection.variants.matches(name);
     let model = |name: &str| selection.models.matches(name);

@@ -92,6 +92,17 @@ pub fn load(path: &Path, overlay: &Overlay) -> Result<(Experiment, Vec<Diagnosti
     parse(path, read(path)?, overlay)
 }
 
+/// As [`load`], but what can be read of a file with mistakes comes along with them, so that
+/// data and templates can be checked too and all is told at once.
+///
+/// An experiment that comes with errors is for finding more of them; it must not run.
+pub fn load_partly(path: &Path, overlay: &Overlay) -> (Option<Experiment>, Diagnostics) {
+    match read(path) {
+        Ok(text) => parse_partly(path, text, overlay),
+        Err(problems) => (None, problems),
+    }
+}
+
 /// Parses `text`, the content of the file at `path`, with `overlay` laid over it.
 ///
 /// A byte order mark and Windows line ends are dropped first, so that a checkout on another
@@ -105,23 +116,35 @@ pub fn parse(
     text: String,
     overlay: &Overlay,
 ) -> Result<(Experiment, Vec<Diagnostic>), Diagnostics> {
+    let (experiment, problems) = parse_partly(path, text, overlay);
+    match experiment.filter(|_| !problems.has_errors()) {
+        Some(experiment) => Ok((experiment, problems.into_iter().collect())),
+        None => Err(problems),
+    }
+}
+
+/// What can be read of the text, and everything that is wrong with it.
+fn parse_partly(path: &Path, text: String, overlay: &Overlay) -> (Option<Experiment>, Diagnostics) {
     let name = path.display().to_string();
     if MAX_BYTES < text.len() as u64 {
-        return Err(too_large(&name, text.len() as u64));
+        return (None, too_large(&name, text.len() as u64));
     }
     let source = SourceText::new(name, normalized(text));
-    let mut root = tree::parse(&source)?;
+    let mut root = match tree::parse(&source) {
+        Ok(root) => root,
+        Err(problems) => return (None, problems),
+    };
     let problems = fields::Problems::default();
     overlay::apply(&mut root, overlay, &problems);
     shape::check(&root, shape::ROOT, "", &problems);
     let spec = spec::read(&root, &Place::new(&source, 0..0), &problems);
     let problems = problems.into_inner();
-    let Some(spec) = spec.filter(|_| !problems.has_errors()) else {
+    let Some(spec) = spec else {
         debug_assert!(
             problems.has_errors(),
             "a spec is missing only where a problem was reported"
         );
-        return Err(problems);
+        return (None, problems);
     };
     let resolved = tree::to_toml(&root);
     let experiment = Experiment {
@@ -132,7 +155,7 @@ pub fn parse(
         digest: blake3::hash(resolved.as_bytes()).to_hex().to_string(),
         resolved,
     };
-    Ok((experiment, problems.into_iter().collect()))
+    (Some(experiment), problems)
 }
 
 /// The text without byte order mark and with `\n` line ends.

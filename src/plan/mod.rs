@@ -97,7 +97,7 @@ impl Draft {
             .filter(|it| (selection.model)(it))
             .cloned()
             .collect();
-        if model_names.is_empty() {
+        if model_names.is_empty() && !spec.models.is_empty() {
             problems.push(none_selected("--model", spec.models.keys()));
         }
         let chosen: Vec<_> = spec
@@ -105,7 +105,7 @@ impl Draft {
             .iter()
             .filter(|it| (selection.variant)(it.0))
             .collect();
-        if chosen.is_empty() {
+        if chosen.is_empty() && !spec.variants.is_empty() {
             problems.push(none_selected("--variant", spec.variants.keys()));
         }
         let Some(data) = data::read(&experiment, &mut problems) else {

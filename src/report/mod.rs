@@ -9,6 +9,7 @@
 //! come from data or from a model pass through [`escape`], so that they cannot move the
 //! cursor or reorder a line. Knows `score`, `metric`, `stats`, `compare` and `table`.
 
+pub mod cases_json;
 pub mod escape;
 #[cfg(test)]
 mod fixture;

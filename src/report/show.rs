@@ -102,6 +102,35 @@ pub fn failures(run: &StoredRun, n: usize, style: Style) -> String {
     trimmed(&text)
 }
 
+/// The cases that [`failures`] shows, in its order.
+pub fn failing_cases(run: &StoredRun, n: usize) -> Vec<&StoredCase> {
+    let (judge, choices) = (Judge::new(run), Choices::new(run));
+    let worst = groups(run).into_iter();
+    let worst = worst.flat_map(|it| judge.worst(&it, &choices).1.into_iter().take(n));
+    worst.collect()
+}
+
+/// The cases that [`prompts`] shows, in its order.
+pub fn first_cases(run: &StoredRun, n: usize) -> Vec<&StoredCase> {
+    let first = groups(run).into_iter();
+    let first = first.flat_map(|it| it.cases.iter().filter(|it| it.repeat == 0).take(n));
+    first.collect()
+}
+
+/// The cases of one example, whose id starts with `id`.
+///
+/// # Errors
+///
+/// [`ShowError`] if no example, or more than one, is meant.
+pub fn example_cases<'a>(run: &'a StoredRun, id: &str) -> Result<Vec<&'a StoredCase>, ShowError> {
+    let found = find(run, id)?;
+    Ok(run
+        .cases
+        .iter()
+        .filter(|it| it.example_id == found.id)
+        .collect())
+}
+
 /// The first `n` prompts of every variant as the model meets them, with their end marked.
 pub fn prompts(run: &StoredRun, n: usize, style: Style) -> String {
     let mut text = format!("{END} marks the end of a prompt\n\n");
