@@ -43,6 +43,23 @@ enum Problem {
     NotAList,
 }
 
+impl Problem {
+    /// Whether the list in the experiment file itself has it, where it was reported already.
+    fn is_in_the_file(self, choices: Option<&Choices>) -> bool {
+        let Some(Choices::Listed(texts)) = choices else {
+            return false;
+        };
+        let is_repeated =
+            |(i, it): (usize, &TemplateText)| texts[..i].iter().any(|other| other.text == it.text);
+        match self {
+            Self::TooFewChoices => true,
+            Self::DuplicateChoice => texts.iter().enumerate().any(is_repeated),
+            Self::EmptyChoice => texts.iter().any(|it| it.text.is_empty()),
+            _ => false,
+        }
+    }
+}
+
 impl<'a> AnswerTemplates<'a> {
     /// Compiles them; problems are reported at their place in the file.
     pub(super) fn compile(
@@ -206,11 +223,14 @@ impl Seen {
     fn report(self, experiment: &Experiment, dataset: &Dataset, problems: &mut Diagnostics) {
         let spec = &experiment.spec.dataset;
         let target_place = spec.target.as_ref().map(|it| &it.place);
-        let choices_place = spec.choices.as_ref().map(|it| match it {
-            Choices::Listed(texts) => &texts[0].place,
-            Choices::Expression(text) => &text.place,
+        let choices_place = spec.choices.as_ref().and_then(|it| match it {
+            Choices::Listed(texts) => texts.first().map(|it| &it.place),
+            Choices::Expression(text) => Some(&text.place),
         });
         for (problem, rows) in self.kinds {
+            if problem.is_in_the_file(spec.choices.as_ref()) {
+                continue;
+            }
             let lines: Vec<usize> = rows.iter().map(|it| it.0).collect();
             let lines = data::shown_lines(&lines);
             let (have, on) = match rows.len() {

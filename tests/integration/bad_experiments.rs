@@ -44,6 +44,57 @@ fn bad_experiments_explain_themselves() {
     });
 }
 
+/// What can be read of a file with mistakes is checked against the data too, and no mistake
+/// of the one may bring down the check of the other.
+#[test]
+fn whatever_is_wrong_with_a_file_its_data_are_checked_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in std::fs::read_dir(project.join("experiments/data")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), data.join(file.file_name())).unwrap();
+    }
+    let mut n_files = 0;
+    for file in std::fs::read_dir(fixtures().join("bad-experiments")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        // Some are broken only by the flags that their first line names.
+        let is_file = name.starts_with("spec-") && path.is_file();
+        if !is_file || text.starts_with("# args:") {
+            continue;
+        }
+        std::fs::copy(&path, scratch.path().join(name)).unwrap();
+        let said = refusal(scratch.path(), name);
+        assert!(said.contains(name), "{name}: {said}");
+        n_files += 1;
+    }
+    assert!(40 < n_files, "{n_files}");
+    // The choices that an empty list leaves to the rows.
+    let start = "[experiment]\nname = \"x\"\n[models.m]\nsource = \"builtin:smollm2-135m-instruct\"\n\
+                 [variants.bare]\ntemplate = \"{{ text }}\"\n\
+                 [dataset]\npath = \"data/reviews.jsonl\"\ntarget = \"{{ label }}\"\n";
+    for choices in [
+        "[]",
+        "[\"positive\"]",
+        "[\"\", \"\"]",
+        "[\"{{ id }}\"]",
+        "\"\"",
+        "3",
+    ] {
+        let file = "choices.toml";
+        std::fs::write(
+            scratch.path().join(file),
+            format!("{start}choices = {choices}\n"),
+        )
+        .unwrap();
+        let said = refusal(scratch.path(), file);
+        assert!(said.contains("choice"), "{choices}: {said}");
+    }
+}
+
 /// A link inside the folder is judged by where it leads.
 #[cfg(unix)]
 #[test]
