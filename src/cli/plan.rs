@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use harness::experiment::MetricName;
 use harness::plan::{Case, Plan, default_delimiter, stripped};
+use harness::report::escape;
 use harness::request::{Answerer, Digest, Request, RequestKey, Work};
 use harness::stats;
 use serde_json::json;
@@ -201,7 +202,7 @@ fn remarks(counts: &Counts) -> String {
     ];
     let counted = counted.into_iter().filter(|it| 0 < it.0);
     let mut remarks: Vec<String> = counted.map(|(n, what)| format!(", {n} {what}")).collect();
-    if let Some(failure) = &counts.first_failure {
+    if let Some(failure) = counts.first_failure.as_deref().map(escape::line) {
         remarks.push(format!(
             ", {} cannot be scored ({failure})",
             counts.n_failed
@@ -241,7 +242,12 @@ fn join_lines(plan: &Plan, case: &Case) -> Vec<String> {
     let variant = &plan.variants[case.key.variant];
     let model = &plan.models[case.key.model];
     let example = &plan.examples[case.key.example];
-    let heading = format!("{} · {} · example {}", model.name, variant.name, example.id);
+    let heading = format!(
+        "{} · {} · example {}",
+        model.name,
+        variant.name,
+        escape::line(&example.id)
+    );
     let Some(scored) = case.scored.iter().find(|it| it.is_target) else {
         return vec![
             heading,
@@ -317,13 +323,13 @@ fn tokens(plan: &Plan, case: &Case, request: &Request, is_head: bool) -> String 
 fn prompt_lines(plan: &Plan, case: &Case) -> Vec<String> {
     let variant = &plan.variants[case.key.variant].name;
     let model = &plan.models[case.key.model].name;
-    let id = &plan.examples[case.key.example].id;
+    let id = escape::line(&plan.examples[case.key.example].id);
     let mut lines = vec![format!(
         "── {model} · {variant} · {id} · {} tokens",
         case.n_context_tokens
     )];
     lines.extend(
-        harness::report::escape::lines(&case.prompt)
+        escape::lines(&case.prompt)
             .into_iter()
             .map(|it| format!("  {it}")),
     );
@@ -360,7 +366,7 @@ fn warnings(plan: &Plan, prompts: &[Case]) -> Vec<String> {
 
 /// The text with spaces and line ends made visible, control characters escaped.
 fn visible(text: &str) -> String {
-    harness::report::escape::line(&text.replace(' ', "␠").replace('\n', "⏎"))
+    escape::line(&text.replace(' ', "␠").replace('\n', "⏎"))
 }
 
 fn visible_tail(text: &str, n: usize) -> String {

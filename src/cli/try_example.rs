@@ -185,7 +185,7 @@ fn answer(engine: &LocalEngine, case: &Case) -> Result<Vec<Outcome>, String> {
 fn as_text(plan: &Plan, case: &Case, score: &Score) -> String {
     let variant = &plan.variants[case.key.variant].name;
     let model = &plan.models[case.key.model].name;
-    let id = &plan.examples[case.key.example].id;
+    let id = escape::line(&plan.examples[case.key.example].id);
     let mut lines = vec![format!(
         "{model} · {variant} · example {id} · {} tokens of context",
         case.n_context_tokens
@@ -197,7 +197,7 @@ fn as_text(plan: &Plan, case: &Case, score: &Score) -> String {
             .map(|it| format!("  │ {it}")),
     );
     if let Some(message) = &score.message {
-        lines.push(format!("\nnot scored: {message}"));
+        lines.push(format!("\nnot scored: {}", escape::line(message)));
     }
     for text in &case.scored {
         let tokens: Vec<&TokenScore> = score

@@ -303,7 +303,8 @@ impl Caser<'_> {
             fitted.n_context_tokens = tokens.len();
         }
         let max_tokens = spec.max_tokens.get() as usize;
-        let needed = tokens.len() + max_tokens;
+        // The last token that is written is never fed.
+        let needed = tokens.len() + max_tokens - 1;
         if model.n_context < needed {
             fitted.is_overflow = true;
             let excess = needed - model.n_context;

@@ -126,6 +126,35 @@ fn context_is_cut_on_the_left_until_the_prompt_fits() {
     );
 }
 
+/// The last token that is written is never fed, so it takes no position.
+#[test]
+fn a_generation_may_fill_the_context_to_the_last_position() {
+    let bench = Bench::new();
+    bench.ok("run phrases.toml -q --variant bare");
+    let longest = bench
+        .latest("phrases")
+        .cases
+        .iter()
+        .map(|it| it.n_context_tokens)
+        .max()
+        .unwrap();
+    let run = |max_tokens: usize| {
+        let set = format!("--set generation.max_tokens={max_tokens}");
+        bench.harness(&format!("run phrases.toml -q --variant bare {set}"))
+    };
+    let fits = run(128 + 1 - longest);
+    assert_eq!(fits.code, Some(0), "{}", fits.stdout);
+    let written = bench
+        .latest("phrases")
+        .cases
+        .iter()
+        .map(|it| it.n_generated_tokens)
+        .max();
+    assert_eq!(written, Some(Some(128 + 1 - longest)), "not one token less");
+    let too_many = run(128 + 2 - longest);
+    assert_eq!(too_many.code, Some(3), "{}", too_many.stdout);
+}
+
 /// An empty prompt has the context BOS, so a long target is scored in windows, each token once.
 #[test]
 fn a_target_longer_than_the_context_is_scored_after_an_empty_prompt() {
@@ -158,10 +187,10 @@ fn a_target_longer_than_the_context_is_scored_after_an_empty_prompt() {
     else {
         panic!("{}", tokens.describe());
     };
-    assert_eq!(
-        *positions,
-        (0..n_tokens as i64).map(Some).collect::<Vec<_>>()
-    );
+    let places = positions
+        .iter()
+        .map(|it| usize::try_from(it.unwrap()).unwrap());
+    assert!(places.eq(0..n_tokens), "{positions:?}");
     assert_eq!(
         texts.iter().flatten().map(|it| &**it).collect::<String>(),
         text.trim()
