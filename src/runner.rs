@@ -31,6 +31,11 @@ pub enum RunError {
 /// What happened, for whoever draws progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
+    /// The engine answered a request, on which this case and perhaps others wait.
+    RequestComputed {
+        /// The first of them.
+        key: CaseKey,
+    },
     /// All requests of a case are answered.
     CaseDone {
         /// The case.
@@ -152,6 +157,17 @@ impl Window {
     }
 }
 
+/// What is reported of a case.
+#[derive(Clone, Copy)]
+enum Done {
+    /// One of its requests.
+    Request,
+    /// All of them, the last one by the engine.
+    Computed,
+    /// All of them, the last one by the store.
+    Stored,
+}
+
 fn run_window(
     cases: Vec<Case>,
     engine: &dyn Engine,
@@ -163,22 +179,30 @@ fn run_window(
 ) -> Result<(), RunError> {
     let mut window = Window::new(&cases, engine);
     tally.n_requests += window.of_case.iter().map(Vec::len).sum::<usize>();
-    let mut progress = |case: usize, from_store| {
-        on_progress(Progress::CaseDone {
-            key: cases[case].key,
-            from_store,
+    let mut progress = |case: usize, done: Done| {
+        let key = cases[case].key;
+        on_progress(match done {
+            Done::Request => Progress::RequestComputed { key },
+            Done::Computed => Progress::CaseDone {
+                key,
+                from_store: false,
+            },
+            Done::Stored => Progress::CaseDone {
+                key,
+                from_store: true,
+            },
         });
     };
     for (case, n_missing) in window.n_missing.iter().enumerate() {
         if *n_missing == 0 {
-            progress(case, true); // Nothing to ask: it failed when it was planned.
+            progress(case, Done::Stored); // Nothing to ask: it failed when it was planned.
         }
     }
     if storage.may_read {
         for index in 0..window.requests.len() {
             if let Some(response) = storage.store.get(window.keys[index])? {
                 tally.n_stored += 1;
-                window.answer(index, Ok(response), |case| progress(case, true));
+                window.answer(index, Ok(response), |case| progress(case, Done::Stored));
             }
         }
     }
@@ -200,7 +224,9 @@ fn run_window(
             store_error.get_or_insert(err);
             stop.raise();
         }
-        window.answer(index, outcome, |case| progress(case, false));
+        let first = window.waiting[index][0];
+        progress(first, Done::Request);
+        window.answer(index, outcome, |case| progress(case, Done::Computed));
     });
     let flushed = storage.store.flush();
     if let Some(err) = store_error {
@@ -326,8 +352,8 @@ mod tests {
             &engine,
             &mut storage,
             &stop,
-            &mut |_| {
-                n_done += 1;
+            &mut |progress| {
+                n_done += usize::from(matches!(progress, Progress::CaseDone { .. }));
                 if n_done == 2 {
                     stop.raise();
                 }

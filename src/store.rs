@@ -6,7 +6,7 @@
 //! and value; a row that fails the check is dropped and computed again, and counted.
 //! Failures are not stored: the next run tries them again.
 //!
-//! New rows are written in one short transaction per [`ROWS_PER_COMMIT`] rows or
+//! New rows are written in one short transaction per 64 rows or
 //! second, whichever comes first, so several runs can share the file.
 
 use std::path::{Path, PathBuf};

@@ -1,11 +1,12 @@
 //! One execution of a plan: answers, scores, tables and manifest, in a run folder.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use harness::engine::local::{LoadError, LocalEngine};
+use harness::engine::local::LoadError;
 use harness::engine::{Engine, Stop};
 use harness::plan::{Case, CaseKey, Plan};
 use harness::request::{Answerer, Digest, Outcome};
@@ -19,6 +20,7 @@ use harness::table::{
 use harness::text_metric::{TextJudge, TextMetricError};
 
 use super::analysis::{self, Analysis, RequestDigests};
+use super::lazy_engine::LazyEngine;
 
 /// Why an execution ended early.
 #[derive(Debug, thiserror::Error)]
@@ -96,12 +98,21 @@ struct Cell {
     n_truncated: usize,
 }
 
+/// What is executed, and how.
+struct Work<'a> {
+    plan: &'a Plan,
+    judges: Vec<TextJudge>,
+    options: Options<'a>,
+    stop: &'a Stop,
+}
+
 /// What an execution gathers.
 struct Gathered {
     scores: Vec<Score>,
     requests: RequestDigests,
     cells: Vec<Cell>,
     tally: Tally,
+    weights_elapsed: Duration,
 }
 
 /// Runs `plan`.
@@ -124,22 +135,23 @@ pub(crate) fn execute(
     let toml = folder.path.join("experiment.toml");
     std::fs::write(&toml, &plan.experiment.resolved)
         .map_err(|source| ExecuteError::Folder { path: toml, source })?;
+    let work = Work {
+        plan,
+        judges,
+        options,
+        stop,
+    };
     let mut gathered = Gathered {
         scores: Vec::with_capacity(plan.n_cases()),
         requests: RequestDigests::new(),
         cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
         tally: Tally::default(),
+        weights_elapsed: Duration::ZERO,
     };
-    let mut weights_elapsed = Duration::ZERO;
+    let watcher = RefCell::new(watcher);
     for (index, planned) in plan.models.iter().enumerate() {
-        let loading = Instant::now();
-        let shown = watcher.loading(&planned.name);
-        let engine = LocalEngine::load(&planned.model).map_err(|source| ExecuteError::Load {
-            model: planned.name.clone(),
-            source,
-        })?;
-        drop(shown);
-        weights_elapsed += loading.elapsed();
+        let loading = || watcher.borrow().loading(&planned.name);
+        let engine = LazyEngine::new(&planned.model, &loading);
         manifest.models[index]
             .numerics
             .clone_from(&engine.answerer().numerics);
@@ -147,57 +159,39 @@ pub(crate) fn execute(
             store: &mut store,
             may_read: !options.fresh,
         };
-        run_model(
-            plan,
-            index,
-            &engine,
-            &judges,
-            options,
-            &mut storage,
-            stop,
-            watcher,
-            &mut gathered,
-        )?;
+        run_model(&work, index, &engine, &mut storage, &watcher, &mut gathered)?;
         if gathered.tally.is_stopped {
             break;
         }
     }
-    finish(
-        plan,
-        &judges,
-        options,
-        &folder,
-        manifest,
-        &gathered,
-        &store,
-        started,
-        weights_elapsed,
-    )
+    finish(&work, &folder, manifest, &gathered, &store, started)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of `execute`, kept apart for its length"
-)]
 fn run_model(
-    plan: &Plan,
+    work: &Work<'_>,
     model: usize,
-    engine: &LocalEngine,
-    judges: &[TextJudge],
-    options: Options<'_>,
+    engine: &LazyEngine<'_>,
     storage: &mut Storage<'_>,
-    stop: &Stop,
-    watcher: &mut dyn Watcher,
+    watcher: &RefCell<&mut dyn Watcher>,
     gathered: &mut Gathered,
 ) -> Result<(), ExecuteError> {
+    let plan = work.plan;
     let n_variants = plan.variants.len();
     let mut last = Instant::now();
+    let mut is_loading = true;
     let mut times = vec![Duration::ZERO; n_variants];
-    let mut on_progress = |progress: Progress| {
-        let Progress::CaseDone { key, from_store } = progress;
-        times[key.variant] += last.elapsed();
-        last = Instant::now();
-        watcher.case_done(key.model, key.variant, from_store);
+    let mut on_progress = |progress: Progress| match progress {
+        Progress::RequestComputed { key } => {
+            // Loading the weights is nobody's time; it lies before the first answer.
+            let loading = std::mem::replace(&mut is_loading, false).then(|| engine.elapsed());
+            times[key.variant] += last.elapsed().saturating_sub(loading.unwrap_or_default());
+            last = Instant::now();
+        }
+        Progress::CaseDone { key, from_store } => {
+            watcher
+                .borrow_mut()
+                .case_done(key.model, key.variant, from_store);
+        }
     };
     let mut on_case = |case: Case, outcomes: Vec<Outcome>| {
         let key = case.key;
@@ -211,22 +205,27 @@ fn run_model(
         gathered
             .requests
             .insert(key, digest(&case, engine.answerer()));
-        gathered
-            .scores
-            .push(score_case(plan, judges, options.tokens, case, outcomes));
+        gathered.scores.push(score_case(work, case, outcomes));
     };
-    let tally = runner::run(
+    let ended = runner::run(
         plan.cases(model),
         engine,
         storage,
-        stop,
+        work.stop,
         &mut on_progress,
         &mut on_case,
-    )
-    .map_err(ExecuteError::Run)?;
+    );
+    let tally = ended.map_err(|err| match engine.take_refusal() {
+        Some(source) => ExecuteError::Load {
+            model: plan.models[model].name.clone(),
+            source,
+        },
+        None => ExecuteError::Run(err),
+    })?;
     for (variant, time) in times.into_iter().enumerate() {
         gathered.cells[model * n_variants + variant].elapsed += time;
     }
+    gathered.weights_elapsed += engine.elapsed();
     gathered.tally.n_requests += tally.n_requests;
     gathered.tally.n_computed += tally.n_computed;
     gathered.tally.n_stored += tally.n_stored;
@@ -244,13 +243,8 @@ fn digest(case: &Case, answerer: &Answerer) -> Digest {
     Digest(*hash.finalize().as_bytes())
 }
 
-fn score_case(
-    plan: &Plan,
-    judges: &[TextJudge],
-    keep_tokens: bool,
-    case: Case,
-    outcomes: Vec<Outcome>,
-) -> Score {
+fn score_case(work: &Work<'_>, case: Case, outcomes: Vec<Outcome>) -> Score {
+    let plan = work.plan;
     let CaseKey { example, .. } = case.key;
     let specs = &plan.experiment.spec.metrics;
     // Judges stand in the order of the declared metrics that judge a text.
@@ -268,28 +262,22 @@ fn score_case(
         .collect();
     let key = Key {
         references: &plan.answers[example].references,
-        judges,
+        judges: &work.judges,
         conditions: &conditions,
-        keep_tokens,
+        keep_tokens: work.options.tokens,
     };
     score::score(case, outcomes, &key)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the end of `execute`, kept apart for its length"
-)]
 fn finish(
-    plan: &Plan,
-    judges: &[TextJudge],
-    options: Options<'_>,
+    work: &Work<'_>,
     folder: &RunFolder,
     mut manifest: Manifest,
     gathered: &Gathered,
     store: &Store,
     started: Instant,
-    weights_elapsed: Duration,
 ) -> Result<Finished, ExecuteError> {
+    let (plan, options) = (work.plan, work.options);
     let n_unscored = gathered
         .scores
         .iter()
@@ -315,7 +303,7 @@ fn finish(
         n_unscored,
         n_damaged: store.n_damaged(),
         elapsed: started.elapsed(),
-        weights_elapsed,
+        weights_elapsed: gathered.weights_elapsed,
     };
     if gathered.tally.is_stopped {
         manifest.status = RunStatus::Interrupted;
@@ -333,7 +321,7 @@ fn finish(
         comparisons,
         rankings,
         ..
-    } = analysis::analyse(plan, judges, &gathered.scores, &gathered.requests);
+    } = analysis::analyse(plan, &work.judges, &gathered.scores, &gathered.requests);
     manifest.rankings = rankings;
     let models: Vec<String> = plan.models.iter().map(|it| it.name.clone()).collect();
     let variants: Vec<String> = plan.variants.iter().map(|it| it.name.clone()).collect();

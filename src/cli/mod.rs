@@ -12,6 +12,7 @@ mod exit;
 mod glob;
 mod help;
 mod init;
+mod lazy_engine;
 mod models;
 mod open;
 mod output;

@@ -38,30 +38,22 @@ pub(crate) fn draft(path: &Path, selection: &Selection) -> Result<Draft, Diagnos
     let Some(experiment) = experiment else {
         return Err(problems);
     };
+    let variant = |name: &str| selection.variants.matches(name);
+    let model = |name: &str| selection.models.matches(name);
+    let chosen = plan::Selection {
+        variant: &variant,
+        model: &model,
+    };
     if problems.has_errors() {
         // What could be read is checked against the data all the same.
-        if let Err(more) = draft_of(experiment, selection) {
-            problems.extend(more);
-        }
+        problems.extend(Draft::more_problems(&experiment, &chosen));
         return Err(problems);
     }
     if !problems.is_empty() {
         output::diagnostics(&problems);
     }
-    draft_of(experiment, selection)
-}
-
-fn draft_of(experiment: Experiment, selection: &Selection) -> Result<Draft, Diagnostics> {
     refuse_unmatched(&experiment, selection)?;
-    let variant = |name: &str| selection.variants.matches(name);
-    let model = |name: &str| selection.models.matches(name);
-    Draft::new(
-        experiment,
-        &plan::Selection {
-            variant: &variant,
-            model: &model,
-        },
-    )
+    Draft::new(experiment, &chosen)
 }
 
 /// A pattern that chooses nothing is a slip of the keyboard.

@@ -81,22 +81,25 @@ pub struct PlannedModel {
     pub model: Arc<Model>,
 }
 
-impl Draft {
-    /// Reads data and templates; collects every problem that needs no model.
-    ///
-    /// # Errors
-    ///
-    /// All problems at once.
-    pub fn new(experiment: Experiment, selection: &Selection<'_>) -> Result<Self, Diagnostics> {
-        let mut problems = Diagnostics::new();
+/// Data and templates of a draft, before they are tried on the rows.
+struct Compiled {
+    data: Data,
+    variants: Vec<PlannedVariant>,
+    contains: Vec<Option<ContainsTemplates>>,
+    model_names: Vec<String>,
+}
+
+impl Compiled {
+    /// `None` if there is no dataset to check anything against.
+    fn new(
+        experiment: &Experiment,
+        selection: &Selection<'_>,
+        problems: &mut Diagnostics,
+    ) -> Option<Self> {
         let spec = &experiment.spec;
-        refuse_later_features(&experiment, &mut problems);
-        let model_names: Vec<String> = spec
-            .models
-            .keys()
-            .filter(|it| (selection.model)(it))
-            .cloned()
-            .collect();
+        refuse_later_features(experiment, problems);
+        let models = spec.models.keys().filter(|it| (selection.model)(it));
+        let model_names: Vec<String> = models.cloned().collect();
         if model_names.is_empty() && !spec.models.is_empty() {
             problems.push(none_selected("--model", spec.models.keys()));
         }
@@ -108,48 +111,74 @@ impl Draft {
         if chosen.is_empty() && !spec.variants.is_empty() {
             problems.push(none_selected("--variant", spec.variants.keys()));
         }
-        let Some(data) = data::read(&experiment, &mut problems) else {
-            return Err(problems);
-        };
+        let data = data::read(experiment, problems)?;
         let (dataset, pool) = (&data.dataset, data.pool.as_ref());
-        let templates = AnswerTemplates::compile(&experiment, dataset, &mut problems);
+        AnswerTemplates::compile(experiment, dataset, problems);
         let mut variants = Vec::new();
         for (_, spec) in chosen {
-            variants.extend(prompt::compile(
-                &experiment,
-                spec,
-                dataset,
-                pool,
-                &mut problems,
-            ));
+            variants.extend(prompt::compile(experiment, spec, dataset, pool, problems));
         }
-        let metrics = experiment.spec.metrics.iter();
-        let contains: Vec<Option<ContainsTemplates>> = metrics
-            .map(|it| ContainsTemplates::compile(it, dataset, &mut problems))
+        let metrics = spec.metrics.iter();
+        let contains = metrics
+            .map(|it| ContainsTemplates::compile(it, dataset, problems))
             .collect();
-        if problems.has_errors() {
-            return Err(problems);
-        }
-        let answers = templates.answers(&experiment, dataset, &data.examples, &mut problems);
-        let rows: Vec<usize> = data.examples.iter().map(|it| it.row_index).collect();
-        for variant in &variants {
-            prompt::try_rows(variant, dataset, &rows, pool, &mut problems);
-        }
-        for templates in contains.iter().flatten() {
-            templates.try_rows(dataset, &rows, &mut problems);
-        }
-        if problems.has_errors() {
-            return Err(problems);
-        }
-        drop(templates);
-        Ok(Self {
-            experiment,
+        Some(Self {
             data,
             variants,
-            answers,
             contains,
             model_names,
         })
+    }
+
+    /// Renders everything on every row; returns the right answer of each example.
+    fn try_rows(&self, experiment: &Experiment, problems: &mut Diagnostics) -> Vec<Answer> {
+        let (dataset, pool) = (&self.data.dataset, self.data.pool.as_ref());
+        // Compiled before without a problem.
+        let templates = AnswerTemplates::compile(experiment, dataset, &mut Diagnostics::new());
+        let answers = templates.answers(experiment, dataset, &self.data.examples, problems);
+        let rows: Vec<usize> = self.data.examples.iter().map(|it| it.row_index).collect();
+        for variant in &self.variants {
+            prompt::try_rows(variant, dataset, &rows, pool, problems);
+        }
+        for templates in self.contains.iter().flatten() {
+            templates.try_rows(dataset, &rows, problems);
+        }
+        answers
+    }
+}
+
+impl Draft {
+    /// Reads data and templates; collects every problem that needs no model.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once.
+    pub fn new(experiment: Experiment, selection: &Selection<'_>) -> Result<Self, Diagnostics> {
+        let mut problems = Diagnostics::new();
+        let compiled = Compiled::new(&experiment, selection, &mut problems);
+        let Some(compiled) = compiled.filter(|_| !problems.has_errors()) else {
+            return Err(problems);
+        };
+        let answers = compiled.try_rows(&experiment, &mut problems);
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        Ok(Self {
+            answers,
+            data: compiled.data,
+            variants: compiled.variants,
+            contains: compiled.contains,
+            model_names: compiled.model_names,
+            experiment,
+        })
+    }
+
+    /// What else is wrong with an experiment that has mistakes of its own: files that cannot
+    /// be read, templates that do not fit the data. Rows are not tried.
+    pub fn more_problems(experiment: &Experiment, selection: &Selection<'_>) -> Diagnostics {
+        let mut problems = Diagnostics::new();
+        Compiled::new(experiment, selection, &mut problems);
+        problems
     }
 
     /// The models to open, by name.

@@ -48,6 +48,14 @@ fn numerics() -> String {
     format!("local-f32-{instructions}")
 }
 
+/// What, besides a request, the answers of `model` depend on; known without its weights.
+pub fn answerer(model: &Model) -> Answerer {
+    Answerer {
+        model_digest: Digest(*model.digest.as_bytes()),
+        numerics: numerics(),
+    }
+}
+
 /// A model in memory.
 pub struct LocalEngine {
     decoder: Decoder,
@@ -69,10 +77,7 @@ impl LocalEngine {
             decoder,
             tokenizer: Arc::clone(&model.tokenizer),
             eos: model.eos.clone(),
-            answerer: Answerer {
-                model_digest: Digest(*model.digest.as_bytes()),
-                numerics: numerics(),
-            },
+            answerer: answerer(model),
         })
     }
 
