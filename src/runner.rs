@@ -31,16 +31,11 @@ pub enum RunError {
 /// What happened, for whoever draws progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The engine answered a request, on which this case and perhaps others wait.
-    RequestComputed {
-        /// The first of them.
-        key: CaseKey,
-    },
-    /// All requests of a case are answered.
-    CaseDone {
+    /// A request of this case is answered; one that several wait for is told for each.
+    Answered {
         /// The case.
         key: CaseKey,
-        /// Whether every answer came from the store.
+        /// Whether the answer was in the store.
         from_store: bool,
     },
 }
@@ -118,7 +113,6 @@ struct Window {
     of_case: Vec<Vec<usize>>,
     /// For each request, the cases that wait for it; a case may stand here twice.
     waiting: Vec<Vec<usize>>,
-    n_missing: Vec<usize>,
 }
 
 impl Window {
@@ -138,34 +132,19 @@ impl Window {
                 window.waiting[index].push(case_index);
                 indices.push(index);
             }
-            window.n_missing.push(indices.len());
             window.of_case.push(indices);
         }
         window.outcomes = vec![None; window.requests.len()];
         window
     }
 
-    /// Takes an answer and calls `done` for every case it completes.
-    fn answer(&mut self, index: usize, outcome: Outcome, mut done: impl FnMut(usize)) {
+    /// Takes an answer and calls `told` for everyone who waits for it.
+    fn answer(&mut self, index: usize, outcome: Outcome, mut told: impl FnMut(usize)) {
         self.outcomes[index] = Some(outcome);
         for case in &self.waiting[index] {
-            self.n_missing[*case] -= 1;
-            if self.n_missing[*case] == 0 {
-                done(*case);
-            }
+            told(*case);
         }
     }
-}
-
-/// What is reported of a case.
-#[derive(Clone, Copy)]
-enum Done {
-    /// One of its requests.
-    Request,
-    /// All of them, the last one by the engine.
-    Computed,
-    /// All of them, the last one by the store.
-    Stored,
 }
 
 fn run_window(
@@ -179,30 +158,17 @@ fn run_window(
 ) -> Result<(), RunError> {
     let mut window = Window::new(&cases, engine);
     tally.n_requests += window.of_case.iter().map(Vec::len).sum::<usize>();
-    let mut progress = |case: usize, done: Done| {
-        let key = cases[case].key;
-        on_progress(match done {
-            Done::Request => Progress::RequestComputed { key },
-            Done::Computed => Progress::CaseDone {
-                key,
-                from_store: false,
-            },
-            Done::Stored => Progress::CaseDone {
-                key,
-                from_store: true,
-            },
+    let mut told = |case: usize, from_store: bool| {
+        on_progress(Progress::Answered {
+            key: cases[case].key,
+            from_store,
         });
     };
-    for (case, n_missing) in window.n_missing.iter().enumerate() {
-        if *n_missing == 0 {
-            progress(case, Done::Stored); // Nothing to ask: it failed when it was planned.
-        }
-    }
     if storage.may_read {
         for index in 0..window.requests.len() {
             if let Some(response) = storage.store.get(window.keys[index])? {
                 tally.n_stored += 1;
-                window.answer(index, Ok(response), |case| progress(case, Done::Stored));
+                window.answer(index, Ok(response), |case| told(case, true));
             }
         }
     }
@@ -224,9 +190,7 @@ fn run_window(
             store_error.get_or_insert(err);
             stop.raise();
         }
-        let first = window.waiting[index][0];
-        progress(first, Done::Request);
-        window.answer(index, outcome, |case| progress(case, Done::Computed));
+        window.answer(index, outcome, |case| told(case, false));
     });
     let flushed = storage.store.flush();
     if let Some(err) = store_error {
@@ -352,8 +316,8 @@ mod tests {
             &engine,
             &mut storage,
             &stop,
-            &mut |progress| {
-                n_done += usize::from(matches!(progress, Progress::CaseDone { .. }));
+            &mut |_| {
+                n_done += 1;
                 if n_done == 2 {
                     stop.raise();
                 }

@@ -43,24 +43,24 @@ enum Drawing {
 impl Bars {
     /// Starts the clock; nothing of `groups` is done.
     pub(crate) fn new(kind: Kind, groups: &[Group]) -> Self {
-        let n_cases = groups.iter().map(|it| it.n_cases).sum();
+        let n_answers = groups.iter().map(|it| it.n_answers).sum();
         let drawing = match kind {
             Kind::Silent => Drawing::Silent,
             Kind::Lines => Drawing::Lines(Pace::starting(Duration::ZERO)),
-            Kind::Bars => bars(groups, n_cases),
+            Kind::Bars => bars(groups, n_answers),
         };
         Self {
             drawing,
             groups: groups.to_vec(),
-            meter: Meter::new(n_cases),
+            meter: Meter::new(n_answers),
             start: Instant::now(),
         }
     }
 
-    /// A case of this model and variant, by their indices in the plan, is done.
-    pub(crate) fn case_done(&mut self, model: usize, variant: usize, from_store: bool) {
+    /// An answer for this model and variant, by their indices in the plan, is done.
+    pub(crate) fn answered(&mut self, model: usize, variant: usize, from_store: bool) {
         let now = self.start.elapsed();
-        self.meter.case_done(from_store, now);
+        self.meter.answered(from_store, now);
         match &mut self.drawing {
             Drawing::Silent => {}
             Drawing::Lines(pace) => {
@@ -108,7 +108,7 @@ impl Drop for Bars {
     }
 }
 
-fn bars(groups: &[Group], n_cases: u64) -> Drawing {
+fn bars(groups: &[Group], n_answers: u64) -> Drawing {
     let multi = MultiProgress::new();
     let n_lines = Stream::Stderr.size().map_or(0, |(_, lines)| lines);
     let labels = progress::labels(groups);
@@ -132,13 +132,13 @@ fn bars(groups: &[Group], n_cases: u64) -> Drawing {
         groups
             .iter()
             .zip(&labels)
-            .map(|(it, label)| bar(it.n_cases, label, template))
+            .map(|(it, label)| bar(it.n_answers, label, template))
             .collect()
     } else {
         Vec::new()
     };
     let total = bar(
-        n_cases,
+        n_answers,
         "all",
         "  {spinner} {prefix} {bar:24} {pos}/{len}  {wide_msg}",
     );

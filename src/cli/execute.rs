@@ -63,8 +63,8 @@ pub(crate) struct Options<'a> {
 pub(crate) trait Watcher {
     /// Weights are being loaded, until the returned value is dropped.
     fn loading(&self, model: &str) -> Box<dyn std::any::Any>;
-    /// A case is answered.
-    fn case_done(&mut self, model: usize, variant: usize, from_store: bool);
+    /// A request of this model and variant is answered.
+    fn answered(&mut self, model: usize, variant: usize, from_store: bool);
 }
 
 /// A finished or interrupted execution.
@@ -180,18 +180,16 @@ fn run_model(
     let mut last = Instant::now();
     let mut is_loading = true;
     let mut times = vec![Duration::ZERO; n_variants];
-    let mut on_progress = |progress: Progress| match progress {
-        Progress::RequestComputed { key } => {
+    let mut on_progress = |progress: Progress| {
+        let Progress::Answered { key, from_store } = progress;
+        if !from_store {
             // Loading the weights is nobody's time; it lies before the first answer.
             let loading = std::mem::replace(&mut is_loading, false).then(|| engine.elapsed());
             times[key.variant] += last.elapsed().saturating_sub(loading.unwrap_or_default());
-            last = Instant::now();
         }
-        Progress::CaseDone { key, from_store } => {
-            watcher
-                .borrow_mut()
-                .case_done(key.model, key.variant, from_store);
-        }
+        last = Instant::now();
+        let mut watcher = watcher.borrow_mut();
+        watcher.answered(key.model, key.variant, from_store);
     };
     let mut on_case = |case: Case, outcomes: Vec<Outcome>| {
         let key = case.key;

@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-/// The cases of one variant on one model.
+/// The answers of one variant on one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {
     /// Index of the model in the plan.
@@ -54,7 +54,7 @@ pub(crate) struct Group {
     /// Name of the variant.
     pub(crate) variant_name: String,
     /// Cases in it, over all repeats.
-    pub(crate) n_cases: u64,
+    pub(crate) n_answers: u64,
 }
 
 /// A label for each group, all of one width: the variant, after the model if there are several.
@@ -104,14 +104,14 @@ pub(super) struct Meter {
     n_total: u64,
     n_done: u64,
     n_stored: u64,
-    /// Time that went into the cases that were computed.
+    /// Time that went into the answers that were computed.
     busy: Duration,
     /// When a case was done last.
     last_done: Duration,
 }
 
 impl Meter {
-    /// Nothing of `n_total` cases is done at the time 0.
+    /// Nothing of `n_total` answers is done at the time 0.
     pub(super) fn new(n_total: u64) -> Self {
         Self {
             n_total,
@@ -126,7 +126,7 @@ impl Meter {
     ///
     /// Stored answers cost next to no time, so only the time up to a computed case counts
     /// for the rate.
-    pub(super) fn case_done(&mut self, from_store: bool, now: Duration) {
+    pub(super) fn answered(&mut self, from_store: bool, now: Duration) {
         self.n_done += 1;
         if from_store {
             self.n_stored += 1;
@@ -141,7 +141,7 @@ impl Meter {
         self.n_done
     }
 
-    /// All cases.
+    /// All answers.
     pub(super) fn n_total(&self) -> u64 {
         self.n_total
     }
@@ -161,9 +161,9 @@ impl Meter {
         (0 < n_left).then(|| Duration::from_secs_f64(seconds))
     }
 
-    /// `38 cases/s, 3 s left, 12 from the store`, as far as it is known.
+    /// `38 answers/s, 3 s left, 12 from the store`, as far as it is known.
     pub(super) fn message(&self) -> String {
-        let rate = self.rate().map(|it| format!("{} cases/s", rounded(it)));
+        let rate = self.rate().map(|it| format!("{} answers/s", rounded(it)));
         let left = self.time_left().map(|it| format!("{} left", duration(it)));
         let stored = (0 < self.n_stored).then(|| format!("{} from the store", self.n_stored));
         [rate, left, stored]
@@ -173,13 +173,13 @@ impl Meter {
             .join(", ")
     }
 
-    /// `180 of 240 cases (75 %), 38 cases/s, 3 s left`.
+    /// `180 of 240 answers (75 %), 38 answers/s, 3 s left`.
     pub(super) fn line(&self) -> String {
         let percent = percent(self.n_done, self.n_total);
         let message = self.message();
         let comma = if message.is_empty() { "" } else { ", " };
         format!(
-            "{} of {} cases ({percent} %){comma}{message}",
+            "{} of {} answers ({percent} %){comma}{message}",
             self.n_done, self.n_total
         )
     }
@@ -271,7 +271,7 @@ mod tests {
             variant: 0,
             model_name: model_name.to_owned(),
             variant_name: variant_name.to_owned(),
-            n_cases: 1,
+            n_answers: 1,
         }
     }
 
@@ -313,23 +313,23 @@ mod tests {
     fn stored_answers_do_not_make_the_rate_look_better() {
         let mut meter = Meter::new(100);
         for _ in 0..60 {
-            meter.case_done(true, at(0.5));
+            meter.answered(true, at(0.5));
         }
-        assert_eq!(meter.line(), "60 of 100 cases (60 %), 60 from the store");
-        // 20 cases in 10 s are 2 cases/s; the 20 that are left take 10 s.
+        assert_eq!(meter.line(), "60 of 100 answers (60 %), 60 from the store");
+        // 20 answers in 10 s are 2 answers/s; the 20 that are left take 10 s.
         for i in 1..=20 {
-            meter.case_done(false, at(0.5 + f64::from(i) / 2.0));
+            meter.answered(false, at(0.5 + f64::from(i) / 2.0));
         }
         assert_eq!(
             meter.line(),
-            "80 of 100 cases (80 %), 2.0 cases/s, 10 s left, 60 from the store"
+            "80 of 100 answers (80 %), 2.0 answers/s, 10 s left, 60 from the store"
         );
         for _ in 0..20 {
-            meter.case_done(true, at(10.5));
+            meter.answered(true, at(10.5));
         }
         assert_eq!(
             meter.line(),
-            "100 of 100 cases (100 %), 2.0 cases/s, 80 from the store"
+            "100 of 100 answers (100 %), 2.0 answers/s, 80 from the store"
         );
     }
 
@@ -337,10 +337,10 @@ mod tests {
     fn no_rate_is_told_before_there_is_one() {
         let mut meter = Meter::new(100);
         assert_eq!(meter.message(), "");
-        meter.case_done(false, at(0.1));
+        meter.answered(false, at(0.1));
         assert_eq!(
             meter.line(),
-            "1 of 100 cases (1 %)",
+            "1 of 100 answers (1 %)",
             "one case in 0.1 s says little"
         );
     }
@@ -354,10 +354,10 @@ mod tests {
 
     #[test]
     fn a_log_gets_a_line_per_5_percent() {
-        // 1000 cases in 1000 s: 5 % are 50 s, but 30 s of silence are the longest.
+        // 1000 answers in 1000 s: 5 % are 50 s, but 30 s of silence are the longest.
         let slow = lines(1000, |i| i as f64);
         assert_eq!(slow[..3], [(30, 30.0), (60, 60.0), (90, 90.0)]);
-        // 1000 cases in 100 s: every 50 cases, which take 5 s; 20 lines.
+        // 1000 answers in 100 s: every 50 answers, which take 5 s; 20 lines.
         let medium = lines(1000, |i| i as f64 / 10.0);
         assert_eq!(medium[..2], [(50, 5.0), (100, 10.0)]);
         assert_eq!((medium.len(), medium[19]), (20, (1000, 100.0)));

@@ -250,23 +250,29 @@ impl Watcher for Bar<'_> {
         }
     }
 
-    fn case_done(&mut self, model: usize, variant: usize, from_store: bool) {
+    fn answered(&mut self, model: usize, variant: usize, from_store: bool) {
         let bars = self
             .bars
             .get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan)));
-        bars.case_done(model, variant, from_store);
+        bars.answered(model, variant, from_store);
     }
 }
 
 fn groups(plan: &Plan) -> Vec<Group> {
-    let n_cases = (plan.examples.len() * plan.n_repeats()) as u64;
+    // A long text takes several requests; the bar then ends a little late.
+    let n_texts: usize = plan
+        .answers
+        .iter()
+        .map(harness::plan::Answer::n_scored)
+        .sum();
+    let n_answers = (n_texts + plan.examples.len() * plan.n_generations()) as u64;
     let of_model = |model: usize| {
         (0..plan.variants.len()).map(move |variant| Group {
             model,
             variant,
             model_name: plan.models[model].name.clone(),
             variant_name: plan.variants[variant].name.clone(),
-            n_cases,
+            n_answers,
         })
     };
     (0..plan.models.len()).flat_map(of_model).collect()

@@ -20,6 +20,16 @@ pub struct Answer {
     pub target_choice: Option<usize>,
 }
 
+impl Answer {
+    /// How many texts are scored: every choice, or the target.
+    pub fn n_scored(&self) -> usize {
+        match self.choices.len() {
+            0 => self.references.len().min(1),
+            n => n,
+        }
+    }
+}
+
 /// The templates that yield an answer.
 pub(super) struct AnswerTemplates<'a> {
     target: Option<(&'a TemplateText, Template)>,
