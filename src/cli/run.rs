@@ -169,8 +169,15 @@ fn tell_counts(finished: &Finished) {
             tally.n_tokens_computed as f64 / seconds.max(1e-9)
         )
     };
+    // A stopped run is told elsewhere, so what is neither was answered by an equal request.
+    let n_equal = tally.n_requests - tally.n_computed - tally.n_stored;
+    let equal = if n_equal == 0 {
+        String::new()
+    } else {
+        format!(", {n_equal} equal to another")
+    };
     output::note(&format!(
-        "{} requests: {} computed{rate}, {} from the store; {} in all",
+        "{} requests: {} computed{rate}, {} from the store{equal}; {} in all",
         tally.n_requests,
         tally.n_computed,
         tally.n_stored,
