@@ -11,7 +11,7 @@ use super::kv::{BlockId, KvStore};
 use super::trie::Trie;
 use crate::engine::{EngineError, Stop};
 
-/// Rows of a wave; a matrix product is close to its best rate from here on.
+/// Rows of a wave: enough that packing a weight is small beside multiplying by it.
 pub(crate) const WAVE_ROWS: usize = 256;
 
 /// What happens to keys and values once nothing in the trie needs them.
