@@ -170,9 +170,9 @@ pub struct Key<'a> {
     pub references: &'a [String],
     /// The declared text metrics.
     pub judges: &'a [TextJudge],
-    /// For each of them the [`conditions`] of this example, if it has some; they then
-    /// judge in its place.
-    pub conditions: &'a [Vec<TextJudge>],
+    /// For each of them the [`conditions`] of this example, which judge in its place where
+    /// there are some; or why they cannot.
+    pub conditions: &'a [Result<Vec<TextJudge>, TextMetricError>],
     /// Whether to keep every scored token.
     pub keep_tokens: bool,
 }
@@ -247,14 +247,24 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
         }
         _ => None,
     };
-    let judge = |(judge, conditions): (&TextJudge, &Vec<TextJudge>)| {
-        let text = &generation.as_ref()?.text;
-        if conditions.is_empty() {
-            judge.judge(text, key.references).ok()
-        } else {
-            judge_all(conditions, text)
+    let mut judgements = Vec::with_capacity(key.judges.len());
+    for (judge, conditions) in key.judges.iter().zip(key.conditions) {
+        let judged = generation.as_ref().map(|it| match conditions {
+            Err(err) => Err(err.to_string()),
+            Ok(none) if none.is_empty() => judge
+                .judge(&it.text, key.references)
+                .map_err(|err| err.to_string()),
+            Ok(conditions) => judge_all(conditions, &it.text).map_err(|err| err.to_string()),
+        });
+        // A generation that cannot be judged is no answer: never wrong, never hidden.
+        if let Some(Err(message)) = &judged {
+            report(
+                Status::EngineError,
+                format!("`{}`: {message}", judge.name()),
+            );
         }
-    };
+        judgements.push(judged.and_then(Result::ok));
+    }
     let (status, message) = trouble.map_or((Status::Ok, None), |it| (it.0, Some(it.1)));
     Score {
         key: case.key,
@@ -262,7 +272,7 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
         message,
         likelihood,
         choices,
-        judgements: key.judges.iter().zip(key.conditions).map(judge).collect(),
+        judgements,
         generation,
         tokens,
         prompt: case.prompt,
@@ -461,16 +471,130 @@ pub fn conditions(
 }
 
 /// Whether all conditions hold.
-fn judge_all(conditions: &[TextJudge], text: &str) -> Option<CaseJudgement> {
+fn judge_all(conditions: &[TextJudge], text: &str) -> Result<CaseJudgement, TextMetricError> {
     let mut all = CaseJudgement {
         value: 1.0,
         statistics: Vec::new(),
         extraction_failed: false,
     };
     for condition in conditions {
-        let judgement = condition.judge(text, &[]).ok()?;
+        let judgement = condition.judge(text, &[])?;
         all.value = all.value.min(judgement.value);
         all.extraction_failed |= judgement.extraction_failed;
     }
-    Some(all)
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::request::{GenerationParams, Request, Sampling};
+
+    fn choice(index: usize, is_target: bool) -> ScoredText {
+        ScoredText {
+            choice_index: Some(index),
+            is_target,
+            text: format!("choice {index}"),
+            boundary_merge: false,
+            requests: Ok(vec![Request::loglikelihood([1, 2, 3], 1)]),
+        }
+    }
+
+    fn case(scored: Vec<ScoredText>, with_generation: bool) -> Case {
+        let params = GenerationParams {
+            max_tokens: 4,
+            stop: vec![],
+            sampling: Sampling::Greedy,
+            repetition_penalty: 1.0,
+        };
+        Case {
+            key: CaseKey {
+                model: 0,
+                variant: 0,
+                example: 0,
+                repeat: 0,
+            },
+            prompt: String::new(),
+            n_context_tokens: 1,
+            scored,
+            generation: with_generation.then(|| Ok(Request::generation([1], Arc::new(params)))),
+            n_dropped_shots: 0,
+            n_truncated_tokens: 0,
+        }
+    }
+
+    fn answer(logprobs: [f32; 2]) -> Response {
+        Response::Loglikelihood {
+            logprobs: logprobs.to_vec(),
+            is_argmax: vec![true, false],
+        }
+    }
+
+    const NO_JUDGES: Key<'static> = Key {
+        references: &[],
+        judges: &[],
+        conditions: &[],
+        keep_tokens: false,
+    };
+
+    #[test]
+    fn a_loglikelihood_is_the_sum_of_its_tokens() {
+        let case = case(vec![choice(0, true), choice(1, false)], false);
+        let outcomes = vec![
+            Ok(answer([-0.5, -0.25])),
+            Ok(answer([-1.0, f32::NEG_INFINITY])),
+        ];
+        let score = score(case, outcomes, &NO_JUDGES);
+        assert_eq!(score.status, Status::Ok, "-inf is legal for a wrong choice");
+        let likelihood = score.likelihood.unwrap();
+        assert_eq!((likelihood.loglikelihood, likelihood.n_tokens), (-0.75, 2));
+        assert!(!likelihood.greedy_match);
+        assert_eq!(score.choices[1].loglikelihood, f64::NEG_INFINITY);
+    }
+
+    /// A missing answer is neither right nor wrong.
+    #[test]
+    fn a_ranking_without_all_its_choices_is_none() {
+        for (outcomes, status) in [
+            (
+                vec![Ok(answer([-0.5, -0.25])), Err(Failure::NonFinite)],
+                Status::NonFinite,
+            ),
+            (
+                vec![
+                    Ok(answer([-0.5, f32::NEG_INFINITY])),
+                    Ok(answer([-1.0, -1.0])),
+                ],
+                Status::ZeroProbability,
+            ),
+        ] {
+            let case = case(vec![choice(0, true), choice(1, false)], false);
+            let score = score(case, outcomes, &NO_JUDGES);
+            assert_eq!(score.status, status);
+            assert!(score.choices.is_empty() && score.likelihood.is_none());
+        }
+    }
+
+    /// It must not fall back to looking for the target.
+    #[test]
+    fn a_generation_that_cannot_be_judged_is_unscored() {
+        let generated = Ok(Response::Generation {
+            tokens: vec![5],
+            text: "tea".to_owned(),
+            finish_reason: FinishReason::Eos,
+        });
+        let metric = contains(&MetricOptions::None);
+        let judges = [TextJudge::new(None, metric, None, None).unwrap()];
+        let key = Key {
+            references: &["tea".to_owned()],
+            judges: &judges,
+            conditions: &[Err(TextMetricError::NoValues)],
+            keep_tokens: false,
+        };
+        let score = score(case(vec![], true), vec![generated], &key);
+        assert_eq!(score.judgements, [None]);
+        assert_eq!(score.status, Status::EngineError);
+    }
 }

@@ -250,12 +250,10 @@ fn score_case(work: &Work<'_>, case: Case, outcomes: Vec<Outcome>) -> Score {
         .iter()
         .enumerate()
         .filter(|it| it.1.metric.value.is_of_generation());
-    let conditions: Vec<Vec<TextJudge>> = of_texts
-        .map(|(index, spec)| {
-            let texts = plan.contains_texts(index, example);
-            texts
-                .and_then(|it| score::conditions(spec, it).ok())
-                .unwrap_or_default()
+    let conditions: Vec<Result<Vec<TextJudge>, TextMetricError>> = of_texts
+        .map(|(index, spec)| match plan.contains_texts(index, example) {
+            Some(texts) => score::conditions(spec, texts),
+            None => Ok(Vec::new()),
         })
         .collect();
     let key = Key {
