@@ -7,6 +7,7 @@ mod interrupt;
 mod one_example;
 mod other;
 mod overflow;
+mod query;
 mod readme;
 mod run;
 
