@@ -7,6 +7,7 @@ mod interrupt;
 mod one_example;
 mod other;
 mod overflow;
+mod priors;
 mod readme;
 mod run;
 
