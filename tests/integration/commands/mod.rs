@@ -8,6 +8,7 @@ mod one_example;
 mod other;
 mod overflow;
 mod query;
+mod priors;
 mod readme;
 mod run;
 
