@@ -8,10 +8,18 @@
 //! for GGUF and transformers 5 for `config.json`, defaults included.
 
 mod config;
+#[cfg(test)]
+mod config_mutations;
 mod gguf;
+#[cfg(test)]
+mod gguf_mutations;
 mod layout;
+#[cfg(test)]
+mod mutations;
 mod notes;
 mod rope;
+#[cfg(test)]
+mod tensor_mutations;
 
 pub(crate) use config::from_config;
 pub(crate) use gguf::from_gguf;
