@@ -188,7 +188,7 @@ impl Folder<'_> {
         let name = config["model_type"]
             .as_str()
             .ok_or_else(|| self.refuse("its `config.json` has no `model_type`"))?;
-        super::supported_architecture(name, self.0)
+        super::supported_architecture(name, &super::ARCHITECTURES, self.0)
     }
 
     /// The files that `model.safetensors.index.json` lists, or the single one there is.

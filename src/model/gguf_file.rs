@@ -29,7 +29,8 @@ pub(super) fn open(
     };
     let gguf = Gguf::parse(&file).map_err(refused)?;
     let architecture = gguf.text("general.architecture").map_err(refused)?;
-    let architecture = super::supported_architecture(architecture, path)?;
+    let architecture =
+        super::supported_architecture(architecture, &super::GGUF_ARCHITECTURES, path)?;
     let n_context = gguf
         .count(&format!("{architecture}.context_length"))
         .map_err(refused)?;

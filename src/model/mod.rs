@@ -32,8 +32,10 @@ use self::chat::{ChatError, ChatTemplate};
 pub use self::info::ModelInfo;
 use self::tokenizer::{Tokenizer, TokenizerError};
 
-/// Architectures that the engine computes, by their name in GGUF and `config.json`.
-pub const ARCHITECTURES: [&str; 2] = ["llama", "gpt2"];
+/// Architectures that the engine computes, by their name in `config.json`.
+pub const ARCHITECTURES: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
+/// Architectures that the engine computes, by their name in GGUF, where Mistral is `llama`.
+pub const GGUF_ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gpt2"];
 
 /// How [`open`] finds and checks a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,8 +93,12 @@ pub enum ModelError {
     #[error("the checkpoint `{}` cannot be used: {reason}", .folder.display())]
     Folder { folder: PathBuf, reason: String },
     /// An architecture that the engine does not compute.
-    #[error("`{}` has the architecture `{architecture}`, which is not supported yet, only {}", .path.display(), ARCHITECTURES.join(" and "))]
-    Architecture { path: PathBuf, architecture: String },
+    #[error("`{}` has the architecture `{architecture}`, which is not supported yet, only {}", .path.display(), .known.join(", "))]
+    Architecture {
+        path: PathBuf,
+        architecture: String,
+        known: &'static [&'static str],
+    },
     /// A tokenizer with more ids than the embedding has rows.
     #[error("the tokenizer of `{}` has {n_tokens} ids, but the embedding has {n_rows} rows", .path.display())]
     VocabularyMismatch {
@@ -151,7 +157,7 @@ pub struct Model {
     pub tokenizer: Arc<Tokenizer>,
     /// The chat template, or why there is none that can be used.
     pub chat: Result<ChatTemplate, ChatError>,
-    /// One of [`ARCHITECTURES`].
+    /// One of [`ARCHITECTURES`] or [`GGUF_ARCHITECTURES`].
     pub architecture: String,
     /// Longest sequence the model was made for, in tokens.
     pub n_context: usize,
@@ -245,14 +251,19 @@ impl ModelFiles {
     }
 }
 
-/// `name` if the engine computes it.
-fn supported_architecture(name: &str, path: &Path) -> Result<String, ModelError> {
-    if ARCHITECTURES.contains(&name) {
+/// `name` if the engine computes it, which is one of `known`.
+fn supported_architecture(
+    name: &str,
+    known: &'static [&'static str],
+    path: &Path,
+) -> Result<String, ModelError> {
+    if known.contains(&name) {
         return Ok(name.to_owned());
     }
     Err(ModelError::Architecture {
         path: path.to_owned(),
         architecture: name.to_owned(),
+        known,
     })
 }
 
