@@ -147,8 +147,8 @@ pub enum Reason {
     Missing {
         /// How many are missing.
         n: usize,
-        /// The comparison that fails once they are filled in; `None` if there is no bound then.
-        comparison: Option<Comparison>,
+        /// The comparison that fails once they are filled in.
+        comparison: Comparison,
     },
     /// Examples are missing, and this bounded metric has no values to fill in.
     CannotFill {
@@ -353,11 +353,10 @@ impl fmt::Display for Reason {
                 write!(f, "`{unit}` alone holds {share} % of the squared deviation")
             }
             Self::Missing { n, comparison } => {
-                write!(f, "with {n} missing examples counted against it: ")?;
-                match comparison {
-                    Some(it) => it.fmt(f),
-                    None => f.write_str("no bound"),
-                }
+                write!(
+                    f,
+                    "with {n} missing examples counted against it: {comparison}"
+                )
             }
             Self::CannotFill { n } => {
                 write!(f, "{n} missing examples cannot be counted against it")
@@ -434,7 +433,7 @@ mod tests {
             (
                 Reason::Missing {
                     n: 2,
-                    comparison: Some(lower(-0.06, -0.05).denied()),
+                    comparison: lower(-0.06, -0.05).denied(),
                 },
                 "with 2 missing examples counted against it: 95 % one-sided lower bound -0.0600 < -0.0500",
             ),

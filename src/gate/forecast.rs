@@ -59,7 +59,9 @@ pub fn forecast(rule: &Rule, outlook: &Outlook) -> Forecast {
     let assumed = outlook
         .range
         .map(|range| stats::default_spread() * range.span());
-    let spread = outlook.spread.or(assumed);
+    // Gains that did not vary at all say that too few were seen, not that none ever will.
+    let stored = outlook.spread.filter(|it| 0.0 < *it);
+    let spread = stored.or(assumed);
     let need = match (rule.limit, floor, spread) {
         (Limit::MaxDrop(_), None, _) => Need::Never,
         (Limit::MaxDrop(max_drop), Some(floor), Some(spread)) => {
@@ -72,7 +74,7 @@ pub fn forecast(rule: &Rule, outlook: &Outlook) -> Forecast {
         need,
         floor,
         spread,
-        is_assumed: outlook.spread.is_none(),
+        is_assumed: stored.is_none(),
         smallest_difference: spread.map(|it| stats::smallest_difference(it, outlook.n_units)),
     }
 }
@@ -118,6 +120,12 @@ mod tests {
         let got = forecast(&rule(Limit::MaxDrop(0.05)), &stored);
         // (2.4868536 * 0.1 / 0.05)^2 = 24.7, below the floor
         assert_eq!((got.need, got.is_assumed), (Need::Units(59), false));
+        let constant = Outlook {
+            spread: Some(0.0),
+            ..ACC
+        };
+        let got = forecast(&rule(Limit::MaxDrop(0.05)), &constant);
+        assert_eq!((got.need, got.is_assumed), (Need::Units(248), true));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::forecast::{Forecast, Outlook, forecast};
 use super::observation::{Observation, Pair, Seen};
 use super::rule::{Limit, Rule};
 use crate::experiment::Estimate;
-use crate::stats::{Difference, Sample, holm};
+use crate::stats::{Difference, Jackknife, Sample, holm};
 
 /// One rule held against one observation, before the other checks of the command are known.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub fn judge(label: Label, rule: &Rule, observation: &Observation) -> Finding {
     }
     match (rule.limit, &observation.seen) {
         (Limit::MaxDrop(max_drop), Seen::Paired { pair, filled }) => {
-            drop(blank, max_drop, pair, filled.as_ref())
+            drop(blank, max_drop, pair, filled.as_deref())
         }
         (Limit::MaxDrop(_), Seen::Identical { n }) => {
             blank.settled(State::Passed, Reason::Identical { n: *n }, *n)
@@ -220,26 +220,21 @@ impl Blank<'_> {
         reasons
     }
 
-    /// What missing examples add to that: `bound` is the compared number once they are filled in,
-    /// `None` without filled samples.
-    fn missing(
-        &self,
-        is_bounded: bool,
-        filled: Option<Option<f64>>,
-        demand: Comparison,
-    ) -> Option<Reason> {
+    /// What missing examples add to that: `filled` is the compared number once they are filled in,
+    /// `None` if they cannot be.
+    fn missing(&self, is_bounded: bool, filled: Option<f64>, demand: Comparison) -> Option<Reason> {
         let n = self.observation.unscored.examples;
         if n == 0 || !is_bounded {
             return None;
         }
-        let Some(bound) = filled else {
+        let Some(value) = filled else {
             return Some(Reason::CannotFill { n });
         };
-        let comparison = bound.map(|value| Comparison { value, ..demand });
-        if comparison.is_some_and(|it| it.is_true()) {
+        let comparison = Comparison { value, ..demand };
+        if comparison.is_true() {
             return None;
         }
-        let comparison = comparison.map(Comparison::denied);
+        let comparison = comparison.denied();
         Some(Reason::Missing { n, comparison })
     }
 }
@@ -279,7 +274,7 @@ fn drop(blank: Blank<'_>, max_drop: f64, pair: &Pair, filled: Option<&Pair>) -> 
     };
     let mut reasons = blank.obstacles(n, floor, gain.dominant_unit());
     if bound.is_true() {
-        let filled = filled.map(|it| gain_of(it).ok().and_then(|it| it.lower(rule.confidence)));
+        let filled = filled.and_then(|it| gain_of(it).ok()?.lower(rule.confidence));
         reasons.extend(blank.missing(sample.range().is_some(), filled, bound));
     } else {
         reasons.push(Reason::TooWide(bound.denied()));
@@ -375,7 +370,7 @@ fn threshold(
     };
     let floor = rule.floor(sample.bounded_mean(), sample.is_proportion());
     let (lower, upper) = (sample.lower(rule.confidence), sample.upper(rule.confidence));
-    let spread = sample.jackknife().map(|it| it.spread());
+    let spread = sample.jackknife().map(Jackknife::spread);
     let forecast = blank.forecast(sample, spread);
     let numbers = |check: Check| Check {
         value: Some(sample.value()),
@@ -388,7 +383,7 @@ fn threshold(
     let is_bounded = sample.range().is_some();
     if estimate == Estimate::Point {
         let check = if kept.is_true() {
-            let filled = filled.map(|it| Some(it.value()));
+            let filled = filled.map(Sample::value);
             let obstacle = blank.missing(is_bounded, filled, kept);
             passed_or_not(blank, n, obstacle.into_iter().collect(), kept)
         } else {
@@ -408,7 +403,7 @@ fn threshold(
     }
     let mut reasons = blank.obstacles(n, floor, sample.dominant_unit());
     if demand.is_true() {
-        let filled = filled.map(|it| side.demand(it, rule.confidence).0);
+        let filled = filled.and_then(|it| side.demand(it, rule.confidence).0);
         reasons.extend(blank.missing(is_bounded, filled, demand));
     } else {
         reasons.push(Reason::TooWide(demand.denied()));

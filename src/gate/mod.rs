@@ -15,6 +15,10 @@
 
 mod check;
 mod forecast;
+#[cfg(test)]
+mod honesty;
+#[cfg(test)]
+mod honesty_holds;
 mod judge;
 mod observation;
 mod rule;

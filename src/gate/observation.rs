@@ -33,7 +33,7 @@ pub enum Seen {
         pair: Pair,
         /// The same with [`super::Rule::filling`] where a value is missing, over all planned
         /// units; `None` if nothing is missing or nothing can be filled in.
-        filled: Option<Pair>,
+        filled: Option<Box<Pair>>,
     },
     /// The candidate alone, for `min` and `max`.
     Alone {
