@@ -155,6 +155,8 @@ pub enum Reason {
         /// How many are missing.
         n: usize,
     },
+    /// Failed: the baseline has the variant, the experiment does not.
+    Gone,
     /// There is nothing to hold against the rule.
     NotComparable {
         /// Why.
@@ -361,6 +363,7 @@ impl fmt::Display for Reason {
             Self::CannotFill { n } => {
                 write!(f, "{n} missing examples cannot be counted against it")
             }
+            Self::Gone => f.write_str("the variant is gone and not listed as `retired`"),
             Self::NotComparable { why } => write!(f, "not comparable: {why}"),
             Self::TooManyUnscored { n, max_failed } => {
                 write!(f, "{n} examples have no score, {max_failed} are tolerated")

@@ -46,7 +46,8 @@ struct Failure {
 /// A pass also needs [`Rule::floor`] units, no unit that holds over a quarter of the squared
 /// deviation (where the bound is the jackknife's), and, for a bounded metric with missing
 /// examples, the same bound with [`Rule::filling`] in their place. Equal requests pass whatever
-/// their number. Fewer than [`MIN_CLUSTERS`] clusters allow no verdict but one by value. An
+/// their number; a variant that is gone fails. Fewer than [`MIN_CLUSTERS`] clusters allow no verdict
+/// but one by value. An
 /// observation of the other kind than the rule asks for cannot be compared.
 pub fn judge(label: Label, rule: &Rule, observation: &Observation) -> Finding {
     let blank = Blank {
@@ -64,19 +65,20 @@ pub fn judge(label: Label, rule: &Rule, observation: &Observation) -> Finding {
     }
     match (rule.limit, &observation.seen) {
         (Limit::MaxDrop(max_drop), Seen::Paired { pair, filled }) => {
-            drop(blank, max_drop, pair, filled.as_deref())
+            judge_gain(blank, max_drop, pair, filled.as_deref())
         }
         (Limit::MaxDrop(_), Seen::Identical { n }) => {
             blank.settled(State::Passed, Reason::Identical { n: *n }, *n)
         }
         (Limit::Min { value, estimate }, Seen::Alone { candidate, filled }) => {
             let side = Side::Min(value);
-            threshold(blank, side, estimate, candidate, filled.as_ref())
+            judge_value(blank, side, estimate, candidate, filled.as_ref())
         }
         (Limit::Max { value, estimate }, Seen::Alone { candidate, filled }) => {
             let side = Side::Max(value);
-            threshold(blank, side, estimate, candidate, filled.as_ref())
+            judge_value(blank, side, estimate, candidate, filled.as_ref())
         }
+        (_, Seen::Gone) => blank.settled(State::Failed, Reason::Gone, 0),
         (_, Seen::NotComparable { why }) => blank.not_comparable(why.clone()),
         (Limit::MaxDrop(_), Seen::Alone { .. }) => {
             blank.not_comparable("there is no reference".to_owned())
@@ -240,7 +242,7 @@ impl Blank<'_> {
 }
 
 /// `max_drop` against the gain of a pair.
-fn drop(blank: Blank<'_>, max_drop: f64, pair: &Pair, filled: Option<&Pair>) -> Finding {
+fn judge_gain(blank: Blank<'_>, max_drop: f64, pair: &Pair, filled: Option<&Pair>) -> Finding {
     let direction = blank.observation.direction;
     let gain_of = |it: &Pair| Difference::paired(&it.candidate, &it.reference, direction);
     let gain = match gain_of(pair) {
@@ -354,7 +356,7 @@ impl Side {
 }
 
 /// `min` or `max` against a single value.
-fn threshold(
+fn judge_value(
     blank: Blank<'_>,
     side: Side,
     estimate: Estimate,

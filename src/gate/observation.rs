@@ -42,6 +42,9 @@ pub enum Seen {
         /// The same with missing values filled in, as for a pair.
         filled: Option<Sample>,
     },
+    /// The baseline has the variant, the experiment does not, and the gate does not list it as
+    /// `retired`.
+    Gone,
     /// There is nothing to hold against the rule.
     NotComparable {
         /// Why, as half a sentence: "the targets differ".

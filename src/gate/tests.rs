@@ -432,6 +432,16 @@ fn what_cannot_be_compared_says_why() {
 }
 
 #[test]
+fn a_variant_that_is_gone_fails() {
+    let got = check(&max_drop(0.05), &seen(Seen::Gone, 0));
+    assert_eq!(got.state, State::Failed);
+    assert_eq!(
+        got.sentence(),
+        "the variant is gone and not listed as `retired`"
+    );
+}
+
+#[test]
 fn a_gain_counts_in_the_metrics_own_direction() {
     let bits = |values: Vec<f64>| Sample::mean(&values, None).unwrap();
     let (low, high) = (

@@ -115,7 +115,14 @@ pub(crate) fn gate_on_proportions(effort: Effort) -> Vec<Figure> {
         let what = format!(
             "`max_drop` {max_drop}, worst of n = {first} to 300 (n = {n}, {discordant} discordant)"
         );
-        figures.push(Figure::exact(what, chance, Required::AtMost(0.065)));
+        let figure = Figure::exact(what, chance, Required::AtMost(0.065));
+        // The widest jump of Tango's curve, where all discordant pairs are lost ones.
+        let is_known_miss = max_drop == 0.1;
+        figures.push(if is_known_miss {
+            figure.known_miss()
+        } else {
+            figure
+        });
     }
     figures
 }

@@ -100,7 +100,11 @@ pub(crate) fn false_pass(effort: Effort) -> Vec<Figure> {
         let drop = population.drop();
         let rule = max_drop(drop, 0);
         let floor = rule.floor(population.range(), false).unwrap_or_default() as usize;
-        let all = [(floor, " (the floor)"), (150, ""), (300, "")];
+        let mut all = vec![(floor, " (the floor)"), (150, ""), (300, "")];
+        if population == Population::RareNats {
+            // Where a loss in 3 % of the examples is seen once in 95 of 100 datasets.
+            all.insert(1, (99, ""));
+        }
         for &(n, note) in effort.of(&all[..1], &all) {
             let mut draws = Draws::new(2_000 + 10 * at as u64 + n as u64);
             let share = effort.share(|_| {
@@ -108,7 +112,14 @@ pub(crate) fn false_pass(effort: Effort) -> Vec<Figure> {
                 states(&rule, vec![pair]) == [State::Passed]
             });
             let what = format!("{}, n = {n}{note}", population.name());
-            figures.push(Figure::share(effort, what, share, Required::AtMost(0.07)));
+            let figure = Figure::share(effort, what, share, Required::AtMost(0.07));
+            // Of 30 examples 4 in 10 datasets hold no loss at all, and nothing bounds its size.
+            let is_known_miss = population == Population::RareNats && n == floor;
+            figures.push(if is_known_miss {
+                figure.known_miss()
+            } else {
+                figure
+            });
         }
     }
     figures
@@ -148,12 +159,18 @@ pub(crate) fn no_drop(effort: Effort) -> Vec<Figure> {
         }
         let share = |count: u32| f64::from(count) / f64::from(effort.n_replicates);
         let what = format!("{name}, planned n = {n}: passes");
-        figures.push(Figure::share(
-            effort,
-            what,
-            share(n_passed),
-            Required::AtLeast(0.75),
-        ));
+        let passes = Figure::share(effort, what, share(n_passed), Required::AtLeast(0.75));
+        // The plan knows the spread but not the skewness, which widens the bound and lets single
+        // examples dominate.
+        let is_known_miss = matches!(
+            population,
+            Population::LognormalDrops | Population::RareNats | Population::Student3
+        );
+        figures.push(if is_known_miss {
+            passes.known_miss()
+        } else {
+            passes
+        });
         let what = format!("{name}, planned n = {n}: fails");
         figures.push(Figure::share(
             effort,
