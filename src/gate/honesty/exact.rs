@@ -18,7 +18,10 @@ pub(crate) fn wilson_coverage(effort: Effort) -> Vec<Figure> {
         figures.push(Figure::exact(what, mean, Required::AtLeast(0.95)));
     }
     // At n = 50 and 51 the curve's third dip, near 1.02 / n, lies just above a share of 0.02.
-    figures.push(least_coverage(50..=51, 1).known_miss());
+    figures.push(Figure {
+        is_known_miss: true,
+        ..least_coverage(50..=51, 1)
+    });
     let step = if effort.is_full { 1 } else { 10 };
     figures.push(least_coverage(52..=300, step));
     for &n in effort.of(&[], &[50, 100, 300]) {
@@ -118,10 +121,9 @@ pub(crate) fn gate_on_proportions(effort: Effort) -> Vec<Figure> {
         let figure = Figure::exact(what, chance, Required::AtMost(0.065));
         // The widest jump of Tango's curve, where all discordant pairs are lost ones.
         let is_known_miss = max_drop == 0.1;
-        figures.push(if is_known_miss {
-            figure.known_miss()
-        } else {
-            figure
+        figures.push(Figure {
+            is_known_miss,
+            ..figure
         });
     }
     figures

@@ -115,10 +115,9 @@ pub(crate) fn false_pass(effort: Effort) -> Vec<Figure> {
             let figure = Figure::share(effort, what, share, Required::AtMost(0.07));
             // Of 30 examples 4 in 10 datasets hold no loss at all, and nothing bounds its size.
             let is_known_miss = population == Population::RareNats && n == floor;
-            figures.push(if is_known_miss {
-                figure.known_miss()
-            } else {
-                figure
+            figures.push(Figure {
+                is_known_miss,
+                ..figure
             });
         }
     }
@@ -166,10 +165,9 @@ pub(crate) fn no_drop(effort: Effort) -> Vec<Figure> {
             population,
             Population::LognormalDrops | Population::RareNats | Population::Student3
         );
-        figures.push(if is_known_miss {
-            passes.known_miss()
-        } else {
-            passes
+        figures.push(Figure {
+            is_known_miss,
+            ..passes
         });
         let what = format!("{name}, planned n = {n}: fails");
         figures.push(Figure::share(
@@ -238,7 +236,13 @@ fn many_checks(effort: Effort) -> Vec<Figure> {
         });
         let name = population.name();
         let what = format!("{name}, n = 150, {n_checks} checks, `max_drop` 0: any fails");
-        figures.push(Figure::share(effort, what, share, Required::AtMost(0.05)));
+        let figure = Figure::share(effort, what, share, Required::AtMost(0.05));
+        // Skewed towards gains: at an eighth of 5 % the upper bound is too near.
+        let is_known_miss = population == Population::Sentiment;
+        figures.push(Figure {
+            is_known_miss,
+            ..figure
+        });
     }
     figures
 }

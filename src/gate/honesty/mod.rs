@@ -107,14 +107,6 @@ impl Figure {
         }
     }
 
-    /// The same figure, known to miss what is required of it.
-    fn known_miss(self) -> Self {
-        Self {
-            is_known_miss: true,
-            ..self
-        }
-    }
-
     /// Whether the requirement is met, or missed where that is known.
     pub(crate) fn is_as_expected(&self) -> bool {
         self.is_met() != self.is_known_miss
