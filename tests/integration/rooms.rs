@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Every room with the rooms it may name, which all stand above it: data flows one way.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("experiment", &[]),
     ("dataset", &[]),
     ("template", &["dataset"]),
@@ -27,6 +27,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
     ("score", &["experiment", "plan", "request", "text_metric"]),
     ("metric", &["experiment", "score", "stats", "text_metric"]),
     ("compare", &["metric", "stats"]),
+    ("gate", &["experiment", "metric", "stats", "compare"]),
     ("table", &["score", "metric", "stats", "compare"]),
     ("query", &["table"]),
     (
