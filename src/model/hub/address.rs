@@ -29,6 +29,11 @@ impl Origin {
                 .unwrap_or(if is_encrypted { 443 } else { 80 }),
         })
     }
+
+    /// Whether going on from here to there gives encryption up.
+    pub(super) fn is_downgrade(&self, to: &Self) -> bool {
+        self.is_encrypted && !to.is_encrypted && !is_loopback(&to.host)
+    }
 }
 
 /// Whether what is sent to the host stays on this machine.
@@ -116,6 +121,17 @@ mod tests {
             assert_ne!(origin(other), home, "{other}");
         }
         assert_eq!(Origin::of(&uri("ftp://huggingface.co/x")), None);
+    }
+
+    #[test]
+    fn encryption_is_not_given_up_on_the_way() {
+        let origin = |text: &str| Origin::of(&uri(text)).unwrap();
+        let home = origin("https://huggingface.co");
+        assert!(home.is_downgrade(&origin("http://huggingface.co")));
+        for to in ["https://cdn.example", "http://localhost:1"] {
+            assert!(!home.is_downgrade(&origin(to)), "{to}");
+        }
+        assert!(!origin("http://hub.example").is_downgrade(&origin("http://cdn.example")));
     }
 
     #[test]

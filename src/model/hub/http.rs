@@ -202,8 +202,7 @@ impl<'a> Client<'a> {
             if method == Method::Head && is_known && to != self.home {
                 return Ok((reply, facts));
             }
-            let is_safe = to.is_encrypted || is_loopback(&to.host);
-            if uri.scheme_str() == Some("https") && !is_safe {
+            if Origin::of(&uri).is_some_and(|from| from.is_downgrade(&to)) {
                 let host = reply.host;
                 return Err(HubError::InsecureRedirect { host, to: to.host }.into());
             }
