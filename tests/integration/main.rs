@@ -7,4 +7,5 @@ mod builtin;
 mod commands;
 mod engine_goldens;
 mod hub;
+mod references;
 mod rooms;
