@@ -68,6 +68,7 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
     let is_weight = |dtype: &str| dtype.contains('F');
     Ok(Model {
         source,
+        revision: None,
         digest: parts.digest(),
         tokenizer_digest: blake3::hash(&tokenizer_bytes),
         tokenizer: Arc::new(tokenizer),
@@ -91,6 +92,14 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
             weights,
         },
     })
+}
+
+/// Refuses a folder whose `config.json` no engine computes; reads nothing else.
+pub(super) fn check_config(folder: &Path) -> Result<(), ModelError> {
+    let files = Folder(folder);
+    let bytes = files.required("config.json", MAX_CONFIG_BYTES)?;
+    let config = files.json("config.json", &bytes)?;
+    files.architecture(&config).map(drop)
 }
 
 /// A tensor of any of the weights files.
@@ -191,7 +200,8 @@ impl Folder<'_> {
         super::supported_architecture(name, &super::ARCHITECTURES, self.0)
     }
 
-    /// The files that `model.safetensors.index.json` lists, or the single one there is.
+    /// The files that `model.safetensors.index.json` lists, else `model.safetensors`, else the
+    /// single one there is.
     fn weights(&self) -> Result<Vec<PathBuf>, ModelError> {
         let index = "model.safetensors.index.json";
         if let Some(bytes) = self.optional(index, MAX_CONFIG_BYTES)? {
@@ -207,6 +217,10 @@ impl Folder<'_> {
                 })
                 .collect::<Result<BTreeSet<&str>, _>>()?;
             return Ok(names.into_iter().map(|name| self.0.join(name)).collect());
+        }
+        let usual = self.0.join("model.safetensors");
+        if usual.is_file() {
+            return Ok(vec![usual]);
         }
         let entries = std::fs::read_dir(self.0)
             .map_err(|err| self.refuse(format!("it cannot be listed: {err}")))?;

@@ -53,6 +53,7 @@ pub(super) fn open(
         .map(|it| it.tensor_type.name().to_owned());
     Ok(Model {
         source,
+        revision: None,
         files: ModelFiles::Gguf(path.to_owned()),
         digest,
         tokenizer_digest: tokenizer_digest(&gguf, &file),

@@ -9,6 +9,8 @@ use super::Model;
 pub struct ModelInfo {
     /// The source as it was written.
     pub source: String,
+    /// The commit of a model on the hub.
+    pub revision: Option<String>,
     /// The weights files.
     pub files: Vec<String>,
     /// Size of the weights files in bytes.
@@ -45,6 +47,7 @@ impl Model {
         let text = |id: &u32| self.tokenizer.token_text(*id);
         ModelInfo {
             source: self.source.clone(),
+            revision: self.revision.clone(),
             files: self
                 .files
                 .weights()

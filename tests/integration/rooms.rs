@@ -37,7 +37,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates that may be named only below these paths; each path names the crate somewhere.
-const CONFINED: [(&str, &[&str]); 14] = [
+const CONFINED: [(&str, &[&str]); 16] = [
     ("polars", &["table/", "dataset/parquet.rs"]),
     ("candle_core", &["engine/local/"]),
     // The oracle of tests and the peer of benches: no number of ours comes from it.
@@ -47,6 +47,9 @@ const CONFINED: [(&str, &[&str]); 14] = [
     ("tokenizers", &["model/tokenizer/"]),
     ("memmap2", &["model/mapped.rs"]),
     ("rusqlite", &["store.rs", "query.rs"]),
+    // Only what fetches opens connections.
+    ("ureq", &["model/hub/"]),
+    ("sha1", &["model/hub/"]),
     ("minijinja", &["template/", "model/chat/"]),
     // Text comes in and goes out at borders; `is_json` parses one and keeps nothing.
     (
