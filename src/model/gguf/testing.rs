@@ -18,10 +18,15 @@ impl Builder {
     }
 
     /// Adds a metadata entry.
-    pub(crate) fn key(mut self, key: &str, value: &Value) -> Self {
+    pub(crate) fn key(self, key: &str, value: &Value) -> Self {
+        self.raw_key(key, &bytes_of(value))
+    }
+
+    /// Adds a metadata entry whose type number and value are `bytes`.
+    pub(crate) fn raw_key(mut self, key: &str, bytes: &[u8]) -> Self {
         self.n_keys += 1;
         push_text(&mut self.keys, key);
-        self.keys.extend(bytes_of(value));
+        self.keys.extend(bytes);
         self
     }
 
