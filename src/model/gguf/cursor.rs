@@ -124,13 +124,25 @@ impl<'a> Cursor<'a> {
         }
         Ok(match kind {
             8 => Array::Text(elements(n, || self.text(key))?),
-            9 => Array::Array(elements(n, || self.typed_array(key, depth + 1))?),
+            // Not reserved: each level of a nested claim would reserve anew.
+            9 => Array::Array(
+                (0..n)
+                    .map(|_| self.typed_array(key, depth + 1))
+                    .collect::<Result<_, _>>()?,
+            ),
+            0 => Array::Bytes(self.take(n, key)?.to_vec()),
+            1 => Array::SignedBytes(
+                self.take(n, key)?
+                    .iter()
+                    .map(|it| it.cast_signed())
+                    .collect(),
+            ),
             7 => Array::Bool(elements(n, || self.bool(key))?),
             6 => Array::Float(elements(n, || {
                 Ok(f64::from(f32::from_le_bytes(self.array(key)?)))
             })?),
             12 => Array::Float(elements(n, || Ok(f64::from_le_bytes(self.array(key)?)))?),
-            1 | 3 | 5 | 11 => Array::Signed(elements(n, || self.signed(kind, key))?),
+            3 | 5 | 11 => Array::Signed(elements(n, || self.signed(kind, key))?),
             _ => Array::Unsigned(elements(n, || self.unsigned(kind, key))?),
         })
     }

@@ -43,9 +43,9 @@ pub const MAX_KEYS: u64 = 1 << 16;
 pub const MAX_ARRAY_LEN: u64 = 1 << 22;
 /// Deepest nesting of metadata arrays.
 pub const MAX_ARRAY_DEPTH: usize = 4;
-/// Most bytes of memory that one byte of a header takes once it is read, for headers
-/// above 1 MiB; a list of 8-bit integers, which become 64-bit ones, takes 8.
-pub const MEMORY_FACTOR: usize = 16;
+/// Most bytes of memory that one byte of a metadata array takes once it is read. Empty
+/// arrays inside an array take most; keys and tensors are bounded by their counts.
+pub const MEMORY_FACTOR: usize = 6;
 
 const MAGIC: &[u8] = b"GGUF";
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -267,6 +267,8 @@ mod tests {
                 &Value::Array(Array::Text(vec!["a".to_owned(), "é".to_owned()])),
             )
             .key("n", &Value::Array(Array::Signed(vec![-1, 3])))
+            .key("b", &Value::Array(Array::Bytes(vec![0, 255])))
+            .key("i", &Value::Array(Array::SignedBytes(vec![-1, 3])))
             .tensor("a", &[32, 3], 3, &[7; 60])
             .tensor("b", &[5], 0, &[1; 20])
     }
@@ -294,6 +296,19 @@ mod tests {
         assert_eq!(&file[a.range()], [7; 60]);
         assert_eq!(&file[gguf.tensors()["b"].range()], [1; 20]);
         let range = gguf.value_range("llama.context_length").unwrap();
+        assert_eq!(
+            gguf.get("b"),
+            Some(&Value::Array(Array::Bytes(vec![0, 255])))
+        );
+        assert_eq!(
+            gguf.get("b").unwrap().as_unsigned_array(),
+            Some(vec![0, 255])
+        );
+        let signed = gguf.get("i").unwrap();
+        assert_eq!(
+            (signed, signed.as_unsigned_array()),
+            (&Value::Array(Array::SignedBytes(vec![-1, 3])), None)
+        );
         // Type number 10 (u64), then the value.
         assert_eq!(file[range], bytes_of(&Value::Unsigned(64))[..]);
     }
@@ -508,6 +523,8 @@ mod tests {
     /// Bytes on the heap, from the capacities.
     fn heap(array: &Array) -> usize {
         match array {
+            Array::Bytes(it) => it.capacity(),
+            Array::SignedBytes(it) => it.capacity(),
             Array::Unsigned(it) => 8 * it.capacity(),
             Array::Signed(it) => 8 * it.capacity(),
             Array::Float(it) => 8 * it.capacity(),
@@ -532,8 +549,17 @@ mod tests {
             value.resize(value.len() + n * bytes, 0);
             Builder::new().raw_key("k", &value).build()
         };
-        // 8-bit and 16-bit integers, bools, empty texts, empty arrays of 8-bit integers.
-        for (kind, bytes) in [(0, 1), (1, 1), (2, 2), (7, 1), (8, 8), (9, 12)] {
+        // 8-bit and 16-bit integers, bools, f32, empty texts, empty arrays.
+        for (kind, bytes) in [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (3, 2),
+            (7, 1),
+            (6, 4),
+            (8, 8),
+            (9, 12),
+        ] {
             let file = raw(kind, bytes);
             let gguf = Gguf::parse(&file).unwrap();
             let Some(Value::Array(array)) = gguf.get("k") else {
