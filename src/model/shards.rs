@@ -18,6 +18,8 @@ use super::safetensors::{Header, Tensor};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+/// What transformers takes as a request to load an adapter as well.
+const ADAPTER: &str = "adapter_config.json";
 /// The types of weights that are computed with, all of them exact in f32.
 const TYPES: [&str; 3] = ["F32", "F16", "BF16"];
 
@@ -36,13 +38,19 @@ pub(super) struct Shards {
 /// Finds the weights of `folder` and reads their headers.
 pub(super) fn find(folder: &Folder) -> Result<Shards, ModelError> {
     let names = folder.file_names()?;
+    if names.iter().any(|it| it == ADAPTER) {
+        return Err(folder.refuse(format!(
+            "its `{ADAPTER}` asks for an adapter on top of the weights, which is not applied; \
+             merge it into them"
+        )));
+    }
     match folder.optional(INDEX, MAX_CONFIG_BYTES)? {
         Some(bytes) => indexed(folder, &names, &folder.json(INDEX, &bytes)?),
         None => single(folder, &names),
     }
 }
 
-/// The one file there is.
+/// `model.safetensors`, as in transformers, else the one file there is.
 fn single(folder: &Folder, names: &[String]) -> Result<Shards, ModelError> {
     let weights: Vec<&String> = names
         .iter()
@@ -50,9 +58,10 @@ fn single(folder: &Folder, names: &[String]) -> Result<Shards, ModelError> {
         // The same weights once more under Mistral's own names.
         .filter(|it| !it.starts_with("consolidated"))
         .collect();
-    match weights[..] {
+    let usual = weights.iter().position(|it| *it == SINGLE);
+    match usual.map_or(&weights[..], |i| &weights[i..=i]) {
         [name] => {
-            let path = folder.0.join(name);
+            let path = folder.0.join(name.as_str());
             let mut tensors = Vec::new();
             for (name, tensor) in header(&path)?.tensors {
                 tensors.push(usable(folder, name, tensor)?);

@@ -215,6 +215,10 @@ fn what_stands_where_weights_should_is_named() {
     std::fs::write(base.path().join("pytorch_model.bin"), b"\x80\x02").unwrap();
     std::fs::write(base.path().join("consolidated.safetensors"), tiny_llama()).unwrap();
     assert!(open(base.path(), ".").is_ok());
+    let adapter = base.path().join("adapter_config.json");
+    std::fs::write(&adapter, "{}").unwrap();
+    assert!(refusal(base.path(), ".").contains("asks for an adapter"));
+    std::fs::remove_file(adapter).unwrap();
     std::fs::remove_file(base.path().join("config.json")).unwrap();
     std::fs::write(base.path().join("x.gguf"), b"GGUF").unwrap();
     let got = refusal(base.path(), ".");
