@@ -321,6 +321,7 @@ mod tests {
             architecture: "llama".to_owned(),
             n_parameters: 134_515_008,
             quantisation: "272 F32".to_owned(),
+            file_type: None,
             n_context: 8192,
             n_vocab: 49_152,
             n_padding: 0,

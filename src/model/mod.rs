@@ -13,6 +13,7 @@
 pub mod builtin;
 pub mod chat;
 mod folder;
+mod foreign;
 pub mod gguf;
 mod gguf_file;
 pub mod hub;
@@ -21,6 +22,7 @@ pub mod mapped;
 #[cfg(test)]
 mod opened;
 pub mod safetensors;
+mod shards;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
@@ -84,8 +86,12 @@ pub enum ModelError {
         source: TokenizerError,
     },
     /// A path that is neither a `.gguf` file nor a folder.
-    #[error("`{}` is neither a `.gguf` file nor a checkpoint folder (`config.json`, `tokenizer.json`, `*.safetensors`)", .path.display())]
-    UnknownFormat { path: PathBuf },
+    #[error("`{}` is neither a `.gguf` file nor a checkpoint folder (`config.json`, `tokenizer.json`, `*.safetensors`){}", .path.display(), .note.map(|it| format!("; it is {it}")).unwrap_or_default())]
+    UnknownFormat {
+        path: PathBuf,
+        /// What the file is, where its first bytes tell.
+        note: Option<&'static str>,
+    },
     /// Nothing at the path.
     #[error("there is no model at `{}`", .path.display())]
     Missing { path: PathBuf },
@@ -170,6 +176,8 @@ pub struct Model {
     pub n_parameters: u64,
     /// How many tensors have which type, e.g. `210 Q4_1, 61 F32, 1 Q8_0`.
     pub quantisation: String,
+    /// What a `.gguf` file says of its types as a whole, e.g. `Q4_K_M`: a label only.
+    pub file_type: Option<String>,
     /// Size of the weights files in bytes.
     pub weights_bytes: u64,
     /// The token that begins a text, if the model has one.
@@ -242,7 +250,9 @@ fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {
     {
         gguf_file::open(written, &path, None)
     } else {
-        Err(ModelError::UnknownFormat { path })
+        let start = mapped::start(&path, foreign::N_BYTES)?;
+        let note = foreign::note(&start);
+        Err(ModelError::UnknownFormat { path, note })
     }
 }
 
@@ -402,6 +412,10 @@ mod tests {
         let open = |source: &str| failure(base.path(), source);
         assert!(open("none.gguf").contains("there is no model at"));
         assert!(open("pytorch_model.bin").contains("neither a `.gguf` file nor"));
+        std::fs::write(base.path().join("ggml-model.bin"), b"tjgg\x03\0\0\0").unwrap();
+        assert!(open("ggml-model.bin").contains("it is a file of the old format GGJT"));
+        std::fs::write(base.path().join("model.pt"), b"PK\x03\x04").unwrap();
+        assert!(open("model.pt").contains("which can run code and are never opened"));
         assert!(open("./").contains("it has no `config.json`"));
         assert!(open("builtin:gpt-5").contains("there is no built-in model `gpt-5`"));
     }

@@ -6,6 +6,7 @@ mod bad_experiments;
 mod builtin;
 mod commands;
 mod engine_goldens;
+mod formats;
 mod hub;
 mod references;
 mod rooms;
