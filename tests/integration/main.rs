@@ -7,3 +7,4 @@ mod builtin;
 mod commands;
 mod engine_goldens;
 mod rooms;
+mod tokenizers;
