@@ -269,7 +269,12 @@ fn with_vocab_and_merges(settings: &Value) -> tempfile::TempDir {
         })
         .collect();
     let write = |name: &str, text: String| std::fs::write(base.path().join(name), text).unwrap();
-    write("vocab.json", root["model"]["vocab"].to_string());
+    // As GPT-2's own file does, this one has the special token.
+    let mut vocab = root["model"]["vocab"].clone();
+    for added in root["added_tokens"].as_array().unwrap() {
+        vocab[added["content"].as_str().unwrap()] = added["id"].clone();
+    }
+    write("vocab.json", vocab.to_string());
     write(
         "merges.txt",
         format!("#version: 0.2\n{}\n", lines.join("\n")),

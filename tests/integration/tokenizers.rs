@@ -97,11 +97,11 @@ fn smollm_2_ids_equal_llama_cpp() {
     fs::hard_link(path, &copy)
         .or_else(|_| fs::copy(path, &copy).map(|_| ()))
         .unwrap();
-    references.compare(
-        folder.path(),
-        Spelling::Bytes,
-        &[("GGUF", &model.tokenizer)],
-    );
+    references.python("make", folder.path(), Stdio::null());
+    let json = fs::read(folder.path().join("tokenizer.json")).unwrap();
+    let json = Tokenizer::from_json(&json).unwrap();
+    let forms = [("GGUF", &*model.tokenizer), ("tokenizer.json", &json)];
+    references.compare(folder.path(), Spelling::Bytes, &forms);
 }
 
 fn check(family: &'static str, spelling: Spelling, settings: Option<&Json>) {
@@ -150,8 +150,7 @@ fn check_joins(folder: &Path, spelling: Spelling, strings: &[String]) {
         let text = format!("{}{}", prompt.text, target.text);
         let joined = plan::join(&model, &prompt, "", &target).unwrap();
         // BOS, or what stands for an empty context.
-        let all = std::slice::from_ref(&(0..text.len()));
-        let n_bos = joined.tokens.len() - model.tokenizer.encode(&text, all).unwrap().len();
+        let n_bos = joined.tokens.len() - model.tokenizer.encode_plain(&text).unwrap().len();
         let all = &joined.tokens[n_bos..];
         let first = joined.first_scored - n_bos;
         let decode = |ids: &[u32]| model.tokenizer.decode(ids, false);
@@ -162,14 +161,11 @@ fn check_joins(folder: &Path, spelling: Spelling, strings: &[String]) {
         }
         n_apart += 1;
         let border = plan::stripped(&prompt.text).len();
-        let (context, scored) = (decode(&all[..first]), decode(&all[first..]));
-        let got = format!("{context}{scored}");
-        assert_eq!(got, format!("{front}{}", written(&text)), "{text:?}");
-        if first != 0 {
-            assert_eq!(scored, written(&text[border..]), "{text:?}");
-        }
+        let before = if first == 0 { front } else { "" };
+        let scored = format!("{before}{}", written(&text[border..]));
+        assert_eq!(decode(&all[first..]), scored, "{text:?}");
     }
-    assert!(10 < n_merged && 500 < n_apart, "{n_merged}, {n_apart}");
+    assert!(0 < n_merged && 500 < n_apart, "{n_merged}, {n_apart}");
 }
 
 /// The folder with the reference implementations, for one family.
@@ -448,7 +444,7 @@ const SPECIALS: [&str; 14] = [
     "[TOOL_CALLS]",
 ];
 
-/// 10,000 strings without bytes that the vocabulary lacks.
+/// 10,000 strings without bytes that the vocabulary lacks or marks that a reference does not know.
 fn strings(tokenizer: &Tokenizer) -> Vec<String> {
     let missing = tokenizer.missing_bytes();
     let mut random = Random(17);
@@ -456,11 +452,18 @@ fn strings(tokenizer: &Tokenizer) -> Vec<String> {
     while strings.len() < N_STRINGS {
         let n_parts = 1 + random.below(12);
         let text: String = (0..n_parts).map(|_| part(&mut random)).collect();
-        if !text.bytes().any(|it| missing.contains(&it)) {
+        let is_known = !text.contains(is_newer) && !text.bytes().any(|it| missing.contains(&it));
+        if is_known {
             strings.push(text);
         }
     }
     strings
+}
+
+/// Marks that Unicode has since version 15, while Python 3.11's table, by which the
+/// reference composes, is of version 14 and does not know their order.
+fn is_newer(it: char) -> bool {
+    matches!(it, '\u{897}' | '\u{ECE}' | '\u{1ACF}'..='\u{1AEB}')
 }
 
 fn part(random: &mut Random) -> String {

@@ -3,8 +3,8 @@
 //!
 //! The two files hold no rule for words and no special tokens. `tokenizer_config.json`
 //! names the class of the tokenizer, whose rule is known for two classes, and lists the
-//! tokens that were added. A special token that it names but that has no id is refused:
-//! transformers would invent one.
+//! tokens that were added. A special token that it names, or that its class has, but that
+//! has no id is refused: transformers would invent one.
 
 use std::collections::HashMap;
 
@@ -16,8 +16,8 @@ use super::library::broken;
 use super::policy::token_text;
 use super::{Tokenizer, TokenizerError};
 
-/// GPT-2's class has these where its settings name none.
-const GPT_2_END: &str = "<|endoftext|>";
+/// What both classes take where their settings name none.
+const END: &str = "<|endoftext|>";
 
 /// Builds the tokenizer from the two files and the settings, `null` where there are none.
 pub(super) fn build(
@@ -47,7 +47,7 @@ pub(super) fn build(
     for text in specials(settings, words) {
         let id = ids.get(text).ok_or_else(|| TokenizerError::Broken {
             reason: format!(
-                "`tokenizer_config.json` names the special token `{text}`, but neither `vocab.json` nor `added_tokens_decoder` has its id"
+                "it has the special token `{text}`, but neither `vocab.json` nor `added_tokens_decoder` of `tokenizer_config.json` has its id"
             ),
         })?;
         added.insert(*id, true);
@@ -101,9 +101,14 @@ fn specials(settings: &Value, words: Words) -> Vec<&str> {
     let mut texts: Vec<&str> = roles
         .iter()
         .filter_map(|role| match &settings[*role] {
-            // Absent, not null: the class has a default.
-            Value::Null if words == Words::Gpt2 && settings.get(*role).is_none() => {
-                (*role != "pad_token").then_some(GPT_2_END)
+            // Absent, not null: the class has a default, if not for this role.
+            Value::Null if settings.get(*role).is_none() => {
+                let without = if words == Words::Gpt2 {
+                    "pad_token"
+                } else {
+                    "bos_token"
+                };
+                (*role != without).then_some(END)
             }
             other => token_text(other),
         })

@@ -89,7 +89,8 @@ pub struct Token {
     /// Id in the vocabulary.
     pub id: u32,
     /// Offset in bytes of the encoded text at which the token ends; it may fall inside
-    /// a character. Never decreases along a text.
+    /// a character. Never decreases along a text. A space that the tokenizer puts in
+    /// front of a text, where it is a token of its own, ends with the text's first byte.
     pub end: usize,
 }
 

@@ -163,7 +163,9 @@ impl SentencePiece {
             escaped.push_str(written);
         };
         if self.prefix_space {
-            put(SPACE, range.start, range.start);
+            // If it stays alone, it ends behind what it was put in front of, so that it
+            // is on the same side of a border as the text that brought it.
+            put(SPACE, range.start, range.start + 1);
         }
         let mut at = range.start;
         for it in text[range].chars() {
@@ -273,10 +275,10 @@ mod tests {
         let merges = [("ab", -2.0), ("ba", -1.0), ("aa", -3.0), ("▁ab", -4.0)];
         let it = tokenizer(&[&letters[..], &merges].concat());
         // `ba` beats `ab`; what is left of it stays alone.
-        assert_eq!(shown(&it, "aba"), table(&[(" ", 0), ("a", 1), ("ba", 3)]));
+        assert_eq!(shown(&it, "aba"), table(&[(" ", 1), ("a", 1), ("ba", 3)]));
         // Equal scores: the left pair of `aaa`.
         let got = shown(&it, "aaa");
-        assert_eq!(got, table(&[(" ", 0), ("aa", 2), ("a", 3)]));
+        assert_eq!(got, table(&[(" ", 1), ("aa", 2), ("a", 3)]));
         // A pair can lead to a piece that neither half leads to alone.
         assert_eq!(shown(&it, "ab"), table(&[(" ab", 2)]));
         assert_eq!(shown(&it, "ab ab"), table(&[(" ab", 2), (" ab", 5)]));
@@ -289,7 +291,7 @@ mod tests {
         let ids: Vec<u32> = tokens.iter().map(|it| it.id).collect();
         assert_eq!(ids, [257, 0xC3, 0xA9, 256, 257, 258]);
         let ends: Vec<usize> = tokens.iter().map(|it| it.end).collect();
-        assert_eq!(ends, [0, 1, 2, 5, 5, 6]);
+        assert_eq!(ends, [1, 1, 2, 5, 6, 6]);
         assert_eq!(it.decode(&ids, true), " é a");
         // Without a piece for a space its three bytes end where the space does.
         let without = tokenizer(&[("a", 0.0)]);
@@ -299,7 +301,7 @@ mod tests {
             .iter()
             .map(|it| it.end)
             .collect();
-        assert_eq!(ends, [0, 0, 0, 1, 2, 2, 2, 3]);
+        assert_eq!(ends, [1, 1, 1, 1, 2, 2, 2, 3]);
         assert!(it.encode("", &[]).unwrap().is_empty());
     }
 

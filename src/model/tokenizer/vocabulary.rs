@@ -241,7 +241,9 @@ impl Vocabulary {
                 }
                 at += 1;
             }
-            ends.push(at);
+            // A space alone that was put in front of the text ends with its first byte.
+            let is_put = index == 0 && n_extra == bytes.len();
+            ends.push(text.len().min(at + usize::from(is_put)));
         }
         let is_whole = !is_last || text[at..].iter().all(|byte| self.is_missing(*byte));
         is_whole.then_some(ends)
@@ -348,14 +350,16 @@ mod tests {
 
     #[test]
     fn sentencepiece_texts_spell_spaces_and_bytes() {
-        let texts = [Some("▁a"), Some("<0xE4>"), Some("<0xE4"), Some("<s>")];
+        let texts = ["▁a", "<0xE4>", "<0xE4", "<s>", "▁", "a"].map(Some);
         let added = HashMap::from([(3, true)]);
         let it = Vocabulary::new(&texts, &added, Spelling::SentencePiece).unwrap();
         assert_eq!(it.token_bytes(0), b" a");
         assert_eq!(it.token_bytes(1), [0xE4]);
         assert_eq!(it.token_bytes(2), b"<0xE4");
         // Each part after an added token may have a space that the text does not.
-        let table: [(&str, &[u32], &[usize]); 4] = [
+        let table: [(&str, &[u32], &[usize]); 6] = [
+            ("a", &[4, 5], &[1, 1]),
+            ("a<s>aa", &[0, 3, 4, 5, 5], &[1, 4, 5, 5, 6]),
             ("a<s>a", &[0, 3, 0], &[1, 4, 5]),
             (" a<s>a", &[0, 3, 0], &[2, 5, 6]),
             ("a<s> a<s>", &[0, 3, 0, 3], &[1, 4, 6, 9]),
