@@ -3,9 +3,7 @@
 //! `tests/fixtures/tokenizer/reference.py` writes each family's vocabulary in the forms in
 //! which a model brings it (a GGUF header, `tokenizer.json`, `vocab.json` with
 //! `merges.txt`) and says which ids tiktoken, sentencepiece or llama.cpp give. It runs with
-//! packages in a folder that `tests/references.sh` fills: `$PROMPT_HARNESS_REFERENCES`, or
-//! `prompt-harness/references` in the user's cache folder. Without it these tests say so
-//! and pass.
+//! what `tests/references.sh` installs; without it these tests say so and pass.
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -20,6 +18,8 @@ use harness::plan;
 use harness::template::Guarded;
 use serde_json::{Value as Json, json};
 use unicode_normalization::UnicodeNormalization as _;
+
+use crate::references;
 
 const N_STRINGS: usize = 10_000;
 
@@ -168,44 +168,45 @@ fn check_joins(folder: &Path, spelling: Spelling, strings: &[String]) {
     assert!(0 < n_merged && 500 < n_apart, "{n_merged}, {n_apart}");
 }
 
-/// The folder with the reference implementations, for one family.
+/// The reference implementations and packages with vocabularies, for one family.
 struct References {
     family: &'static str,
-    folder: PathBuf,
+    python: PathBuf,
+    npm: PathBuf,
 }
 
 impl References {
-    /// The folder, or a line that says why the family is not compared.
+    /// The references, or a line that says why the family is not compared.
     fn find(family: &'static str) -> Option<Self> {
-        let folder = std::env::var_os("PROMPT_HARNESS_REFERENCES").map_or_else(
-            || {
-                let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-                let cache =
-                    std::env::var_os("XDG_CACHE_HOME").map_or(home.join(".cache"), PathBuf::from);
-                cache.join("prompt-harness/references")
-            },
-            PathBuf::from,
-        );
-        let is_there = ["venv/bin/python", "npm/node_modules"]
-            .iter()
-            .all(|it| folder.join(it).exists());
-        if is_there {
-            return Some(Self { family, folder });
+        let modules = [
+            "tiktoken",
+            "sentencepiece",
+            "mistral_common",
+            "dashscope",
+            "xllamacpp",
+            "gguf",
+            "numpy",
+        ];
+        let python = references::python(&modules)?;
+        let npm = references::folder().join("npm/node_modules");
+        if !npm.is_dir() {
+            references::skipped(&format!("{family}, whose vocabulary is not"), &npm);
+            return None;
         }
-        println!(
-            "skipped: {family} is not compared, as there is no `{}` (tests/references.sh makes it)",
-            folder.display()
-        );
-        None
+        Some(Self {
+            family,
+            python,
+            npm,
+        })
     }
 
     fn python(&self, what: &str, folder: &Path, strings: Stdio) -> String {
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizer/reference.py");
-        let output = Command::new(self.folder.join("venv/bin/python"))
+        let output = Command::new(&self.python)
             .arg(script)
             .args([what, self.family])
-            .arg(self.folder.join("npm/node_modules"))
+            .arg(&self.npm)
             .arg(folder)
             .stdin(strings)
             .output()
