@@ -10,3 +10,4 @@ mod formats;
 mod hub;
 mod references;
 mod rooms;
+mod tokenizers;
