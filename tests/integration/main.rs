@@ -6,4 +6,6 @@ mod bad_experiments;
 mod builtin;
 mod commands;
 mod engine_goldens;
+mod references;
 mod rooms;
+mod second_opinion;
