@@ -15,6 +15,7 @@ pub mod chat;
 mod folder;
 pub mod gguf;
 mod gguf_file;
+pub mod header;
 mod info;
 pub mod mapped;
 #[cfg(test)]
