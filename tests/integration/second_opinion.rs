@@ -28,7 +28,7 @@ const DECODED_MAX: f64 = 2e-4;
 /// vocabulary and rows, and the largest divergence of two next-token distributions.
 ///
 /// All of it is 8-bit activations: llama.cpp is as far from its own reading of the
-/// decoded weights, which is asserted row by row. Measured: 1.13, 0.14 and 0.024.
+/// decoded weights, which is asserted row by row. Measured: 1.13, 0.16 and 0.024.
 const STORED_MAX: f64 = 2.0;
 const STORED_MEAN: f64 = 0.3;
 const STORED_DIVERGENCE: f64 = 0.05;
