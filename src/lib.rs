@@ -18,6 +18,7 @@ pub mod experiment;
 pub mod metric;
 pub mod model;
 pub mod plan;
+pub mod query;
 pub mod report;
 pub mod request;
 pub mod runner;

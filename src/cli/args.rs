@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Show the results of a run
     #[command(after_long_help = help::SHOW)]
     Show(ShowArgs),
+    /// Ask the tables of all runs in SQL
+    #[command(after_long_help = help::QUERY)]
+    Query(QueryArgs),
     /// List, fetch and describe models
     Models(ModelsArgs),
     /// Write a small experiment with data to start from
@@ -161,6 +164,26 @@ pub(crate) struct ShowArgs {
     /// Where results are.
     #[command(flatten)]
     pub(crate) results: ResultsArgs,
+    /// Print as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// `harness query`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QueryArgs {
+    /// One SELECT statement, in the SQL of SQLite
+    #[arg(value_name = "SQL")]
+    pub(crate) statement: String,
+    /// Ask only this run; may be repeated [default: all runs]
+    #[arg(long, value_name = "RUN", help_heading = "Selection")]
+    pub(crate) run: Vec<String>,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
+    /// Print as CSV, fit for spreadsheets: a text that looks like a formula gets an apostrophe
+    #[arg(long, help_heading = "Output", conflicts_with = "json")]
+    pub(crate) csv: bool,
     /// Print as JSON
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

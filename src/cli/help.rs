@@ -69,6 +69,15 @@ Examples:
   harness show sentiment/latest --example r-064
   harness show latest~1 --prompts --json";
 
+pub(super) const QUERY: &str = "\
+Tables: cases, choices, examples, metrics, comparisons, tokens (of runs with --tokens), runs.
+Every table has the columns experiment and run; README.md describes the rest.
+
+Examples:
+  harness query \"SELECT run, variant, value FROM metrics WHERE metric = 'acc'\"
+  harness query --run latest \"SELECT variant, avg(loglikelihood) FROM cases GROUP BY variant\"
+  harness query --json \"SELECT * FROM runs ORDER BY run DESC LIMIT 5\"";
+
 pub(super) const INIT: &str = "\
 Example:
   harness init demo

@@ -19,6 +19,7 @@ mod open;
 mod output;
 mod plan;
 mod progress;
+mod query;
 mod run;
 mod show;
 mod signal;
@@ -78,5 +79,6 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
         Command::Plan(args) => plan::run(args),
         Command::Try(args) => try_example::run(args),
         Command::Show(args) => show::run(args),
+        Command::Query(args) => query::run(args),
     }
 }

@@ -122,6 +122,7 @@ impl Run {
             has_choices: true,
             n_fixed_choices: Some(2),
             n_repeats: 2,
+            declared: &[],
             judges: &judges,
             references: ReferenceCount::of([1]),
         };
@@ -203,6 +204,8 @@ impl Run {
             is_target,
             loglikelihood,
             n_tokens: 1,
+            prior: None,
+            unconditional: None,
         };
         let choices = if is_first {
             // The wrong choice is impossible in `few` and likely in `bare`.

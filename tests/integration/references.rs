@@ -1,37 +1,48 @@
-//! Where the other implementations are that tests compare with.
+//! Programs that numbers are compared with, where `tests/references.sh` has installed them.
 //!
-//! `tests/references.sh` installs them and `PROMPT_HARNESS_REFERENCES` names the folder.
-//! Without the variable a test that needs them says so and passes; with it, what is
-//! missing in the folder is a failure, so that a test is never skipped by accident.
+//! They lie in `$PROMPT_HARNESS_REFERENCES`, or else in `prompt-harness/references` of the
+//! user's cache folder. A test that needs one and does not find it says so in one line; where
+//! the variable is set it fails instead, so that CI skips nothing by accident.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
-/// The folder of the references; `None` if there is none, which is said once.
-pub(super) fn folder() -> Option<&'static Path> {
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let Some(folder) = std::env::var_os("PROMPT_HARNESS_REFERENCES") else {
-            // The test runner swallows what `println!` says in a test that passes.
-            let line = "skipped: what compares with other implementations; \
-                        see tests/references.sh\n";
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            return None;
-        };
-        let folder = PathBuf::from(folder);
-        assert!(
-            folder.join("stamp").is_file(),
-            "`{}` is not complete; run tests/references.sh",
-            folder.display()
-        );
-        Some(folder)
-    });
-    folder.as_deref()
+/// The folder, whether it is there or not.
+pub(crate) fn folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("PROMPT_HARNESS_REFERENCES") {
+        return PathBuf::from(folder);
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::home_dir().map(|it| it.join(".cache"));
+    let cache = cache.or_else(home).unwrap_or_default();
+    cache.join("prompt-harness/references")
 }
 
-/// The Python that has the references' packages.
-pub(super) fn python(folder: &Path) -> Command {
-    Command::new(folder.join("venv/bin/python"))
+/// A Python that can import all of `modules`; `None`, and a line that says so, if there is none.
+pub(crate) fn python(modules: &[&str]) -> Option<PathBuf> {
+    let python = folder().join("venv/bin/python");
+    let import = format!("import {}", modules.join(", "));
+    let is_there = python.is_file()
+        && Command::new(&python)
+            .args(["-c", &import])
+            .output()
+            .is_ok_and(|it| it.status.success());
+    if is_there {
+        return Some(python);
+    }
+    let reason = format!("no Python with {}", modules.join(", "));
+    assert!(
+        std::env::var_os("PROMPT_HARNESS_REFERENCES").is_none(),
+        "{reason} at {}; run tests/references.sh",
+        python.display()
+    );
+    skipped(&reason, &python);
+    None
+}
+
+/// Says why a test did not run, past the capture of its output.
+fn skipped(reason: &str, path: &Path) {
+    use std::io::Write as _;
+    let line = format!("skipped: {reason} at {}\n", path.display());
+    std::io::stderr().write_all(line.as_bytes()).ok();
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Every room with the rooms it may name, which all stand above it: data flows one way.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("experiment", &[]),
     ("dataset", &[]),
     ("template", &["dataset"]),
@@ -28,7 +28,11 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ("metric", &["experiment", "score", "stats", "text_metric"]),
     ("compare", &["metric", "stats"]),
     ("table", &["score", "metric", "stats", "compare"]),
-    ("report", &["score", "metric", "stats", "compare", "table"]),
+    ("query", &["table"]),
+    (
+        "report",
+        &["score", "metric", "stats", "compare", "table", "query"],
+    ),
 ];
 
 /// Crates that may be named only below these paths; each path names the crate somewhere.
@@ -41,7 +45,7 @@ const CONFINED: [(&str, &[&str]); 14] = [
     ("rayon", &["engine/", "cli/"]),
     ("tokenizers", &["model/tokenizer/"]),
     ("memmap2", &["model/mapped.rs"]),
-    ("rusqlite", &["store.rs"]),
+    ("rusqlite", &["store.rs", "query.rs"]),
     ("minijinja", &["template/", "model/chat/"]),
     // Text comes in and goes out at borders; `is_json` parses one and keeps nothing.
     (

@@ -8,6 +8,7 @@
 //! activation to 8 bits before it multiplies (`Q8_1` against `Q4_1`).
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use harness::engine::local::LocalEngine;
@@ -56,10 +57,19 @@ fn gguf() -> &'static Path {
     }
 }
 
+/// The Python of the references; `None`, said once, if there is none.
+fn python() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let modules = ["xllamacpp", "gguf", "numpy", "safetensors", "tokenizers"];
+    PYTHON
+        .get_or_init(|| references::python(&modules))
+        .as_deref()
+}
+
 /// Runs a script of `tests/fixtures/builtin`.
-fn run_script(references: &Path, script: &str, arguments: &[&Path]) {
+fn run_script(python: &Path, script: &str, arguments: &[&Path]) {
     let script = project().join("tests/fixtures/builtin").join(script);
-    let ended = references::python(references)
+    let ended = Command::new(python)
         .arg(&script)
         .args(arguments)
         .output()
@@ -156,7 +166,7 @@ struct Opinion {
 }
 
 impl Opinion {
-    fn ask(references: &Path, texts: &[(String, bool)], extra: &[&Path]) -> Self {
+    fn ask(python: &Path, texts: &[(String, bool)], extra: &[&Path]) -> Self {
         let folder = large_folder();
         let prompts = prompts();
         let texts: Vec<Json> = texts
@@ -166,7 +176,7 @@ impl Opinion {
         let questions = json!({"n_context": 2048, "texts": texts, "prompts": prompts});
         std::fs::write(folder.path().join("questions.json"), questions.to_string()).unwrap();
         let arguments = [&[gguf(), folder.path()], extra].concat();
-        run_script(references, "second_opinion.py", &arguments);
+        run_script(python, "second_opinion.py", &arguments);
         let answers = std::fs::read(folder.path().join("answers.json")).unwrap();
         let answers: Json = serde_json::from_slice(&answers).unwrap();
         let bytes = std::fs::read(folder.path().join("rows.f64")).unwrap();
@@ -196,15 +206,15 @@ impl Opinion {
     }
 
     /// On weights decoded to f32.
-    fn decoded(references: &Path) -> &'static Self {
+    fn decoded(python: &Path) -> &'static Self {
         static OPINION: OnceLock<Opinion> = OnceLock::new();
-        OPINION.get_or_init(|| Self::ask(references, &[], &[Path::new("--decoded")]))
+        OPINION.get_or_init(|| Self::ask(python, &[], &[Path::new("--decoded")]))
     }
 
     /// On the file as it is.
-    fn stored(references: &Path) -> &'static Self {
+    fn stored(python: &Path) -> &'static Self {
         static OPINION: OnceLock<Opinion> = OnceLock::new();
-        OPINION.get_or_init(|| Self::ask(references, &texts(), &[]))
+        OPINION.get_or_init(|| Self::ask(python, &texts(), &[]))
     }
 }
 
@@ -305,12 +315,12 @@ fn top(row: &[f64], n: usize) -> Vec<usize> {
 
 #[test]
 fn token_ids_equal_llama_cpp() {
-    let Some(references) = references::folder() else {
+    let Some(python) = python() else {
         return;
     };
     let texts = texts();
     assert!(1000 < texts.len(), "{}", texts.len());
-    let theirs = &Opinion::stored(references).ids;
+    let theirs = &Opinion::stored(python).ids;
     assert_eq!(theirs.len(), texts.len());
     for ((text, parse_special), theirs) in texts.iter().zip(theirs) {
         assert_eq!(encode(&guarded(text, *parse_special)), *theirs, "{text:?}");
@@ -320,10 +330,10 @@ fn token_ids_equal_llama_cpp() {
 /// The engine computes what llama.cpp computes where neither rounds an activation.
 #[test]
 fn distributions_equal_llama_cpp_on_decoded_weights() {
-    let Some(references) = references::folder() else {
+    let Some(python) = python() else {
         return;
     };
-    let (ours, opinion) = (ours(), Opinion::decoded(references));
+    let (ours, opinion) = (ours(), Opinion::decoded(python));
     let right = distances(ours.right.iter().map(Some), opinion);
     let max = worst(&right, |it| it.max);
     println!("{} rows, largest deviation {max:.1e}", right.len());
@@ -342,11 +352,11 @@ fn distributions_equal_llama_cpp_on_decoded_weights() {
 /// What a user of llama.cpp sees of the same file differs by its 8-bit activations alone.
 #[test]
 fn distributions_agree_with_llama_cpp_on_the_file_as_it_is() {
-    let Some(references) = references::folder() else {
+    let Some(python) = python() else {
         return;
     };
-    let (ours, stored) = (ours(), Opinion::stored(references));
-    let decoded = Opinion::decoded(references);
+    let (ours, stored) = (ours(), Opinion::stored(python));
+    let decoded = Opinion::decoded(python);
     for (i, (ours, decoded)) in ours.right.iter().zip(&decoded.rows).enumerate() {
         let (Some(decoded), Some(stored)) = (decoded, &stored.rows[i]) else {
             continue;
@@ -373,11 +383,11 @@ fn distributions_agree_with_llama_cpp_on_the_file_as_it_is() {
 /// Among the likeliest tokens, those that are clearly apart have the same order.
 #[test]
 fn clear_ranks_equal_those_of_llama_cpp() {
-    let Some(references) = references::folder() else {
+    let Some(python) = python() else {
         return;
     };
     let mut n_pairs = 0;
-    for (ours, theirs) in ours().right.iter().zip(&Opinion::stored(references).rows) {
+    for (ours, theirs) in ours().right.iter().zip(&Opinion::stored(python).rows) {
         let Some(theirs) = theirs else { continue };
         let top = top(theirs, 20);
         for (rank, a) in top.iter().enumerate() {
@@ -397,13 +407,13 @@ fn clear_ranks_equal_those_of_llama_cpp() {
 /// tokenizer file through the loaders, and must come to the same numbers.
 #[test]
 fn the_model_scores_the_same_from_safetensors() {
-    let Some(references) = references::folder() else {
+    let Some(python) = python() else {
         return;
     };
     let folder = large_folder();
     let arguments = ["--gguf", "--out"].map(Path::new);
     let arguments = [arguments[0], gguf(), arguments[1], folder.path()];
-    run_script(references, "export_safetensors.py", &arguments);
+    run_script(python, "export_safetensors.py", &arguments);
     let source = ModelSource::Path(folder.path().to_owned());
     let exported = model::open(&source, &OpenOptions::default(), &mut |_| {}).unwrap();
     let builtin = builtin::model();

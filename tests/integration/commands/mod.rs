@@ -8,6 +8,8 @@ mod model_info;
 mod one_example;
 mod other;
 mod overflow;
+mod priors;
+mod query;
 mod readme;
 mod run;
 
