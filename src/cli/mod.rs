@@ -13,6 +13,7 @@ mod glob;
 mod help;
 mod init;
 mod lazy_engine;
+mod model_info;
 mod models;
 mod open;
 mod output;

@@ -1,22 +1,21 @@
-//! `harness models`: the built-in models, fetching one, and what a model is made of.
+//! `harness models`: the built-in models, fetching one; `model_info` shows what a model is made of.
 
 use std::path::Path;
 
 use harness::experiment::{ModelSource, SourceError};
 use harness::model::builtin::{self, Builtin, PullProgress};
-use harness::model::{Model, ModelError, ModelInfo, OpenOptions, open};
+use harness::model::{Model, ModelError, OpenOptions, open};
 use serde_json::json;
 
 use super::args::{ModelsCommand, Verbosity};
 use super::draw::{Download, kind};
 use super::exit::Exit;
+use super::model_info;
 use super::output::{self, OutputError};
 use super::progress::{Kind, bytes};
 
 /// Version of the JSON below.
 const JSON_VERSION: u32 = 1;
-/// Bytes of one weight in memory.
-const F32_BYTES: u64 = 4;
 
 /// Runs one of the subcommands.
 pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
@@ -71,14 +70,8 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
                 // A bare word may be a folder here, as in any shell command.
                 Err(SourceError::Unclear { .. }) => ModelSource::Path(source.into()),
             };
-            let model = find(&parsed, *offline, kind(Verbosity::Normal));
-            told(model, hint(source).as_deref(), |model| {
-                if *json {
-                    info_json(&model)
-                } else {
-                    info_text(&model)
-                }
-            })
+            let opened = find(&parsed, *offline, kind(Verbosity::Normal));
+            model_info::show(&parsed, opened, *json, hint(source).as_deref())
         }
     }
 }
@@ -218,69 +211,6 @@ fn pulled_from_hub(model: &Model) -> String {
     ])
 }
 
-fn info_json(model: &Model) -> String {
-    let info = model.info();
-    output::json(&json!({
-        "schema_version": JSON_VERSION,
-        "f32_bytes": f32_bytes(&info),
-        "model": info,
-    }))
-}
-
-fn info_text(model: &Model) -> String {
-    let chat = match &model.chat {
-        Ok(_) => "yes".to_owned(),
-        Err(err) => format!("no: {err}"),
-    };
-    text_of(&model.info(), chat)
-}
-
-fn text_of(info: &ModelInfo, chat: String) -> String {
-    let bos = match (&info.bos, info.add_bos) {
-        (None, _) => "none".to_owned(),
-        (Some(token), true) => format!("{token}, in front of every text"),
-        (Some(token), false) => format!("{token}, not put in front of texts"),
-    };
-    let padding = match info.n_padding {
-        0 => String::new(),
-        n => format!(", {n} of them without a text"),
-    };
-    let text = format!("{}\n", output::harmless(&info.source));
-    let commit = info.revision.iter().map(|it| ("commit", it.clone()));
-    let mut facts: Vec<_> = commit.collect();
-    facts.extend([
-        ("files", info.files.join("\n")),
-        ("size", bytes(info.weights_bytes)),
-        ("architecture", info.architecture.clone()),
-        ("parameters", grouped(info.n_parameters)),
-        ("tensors", info.quantisation.clone()),
-        (
-            "memory",
-            format!("{} as f32, weights alone", bytes(f32_bytes(info))),
-        ),
-        ("context", format!("{} tokens", info.n_context)),
-        ("vocabulary", format!("{} ids{padding}", info.n_vocab)),
-        ("BOS", bos),
-        (
-            "EOS",
-            if info.eos.is_empty() {
-                "none".to_owned()
-            } else {
-                info.eos.join(" ")
-            },
-        ),
-        ("chat template", chat),
-        ("tokenizer digest", info.tokenizer_digest.clone()),
-        ("digest", info.digest.clone()),
-    ]);
-    text + &rows(&facts)
-}
-
-/// Memory of all weights as f32, in bytes.
-fn f32_bytes(info: &ModelInfo) -> u64 {
-    info.n_parameters.saturating_mul(F32_BYTES)
-}
-
 /// One row per fact, the values below each other; a value of several lines stays in its column.
 fn rows(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -292,111 +222,9 @@ fn rows(facts: &[(&str, String)]) -> String {
     facts.iter().map(row).collect::<Vec<_>>().concat()
 }
 
-/// `134 515 008`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if 0 < i && (digits.len() - i).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn info() -> ModelInfo {
-        ModelInfo {
-            source: "ckpt\u{1b}[2J".to_owned(),
-            revision: None,
-            files: vec![
-                "ckpt/a.safetensors".to_owned(),
-                "ckpt/b.safetensors".to_owned(),
-            ],
-            weights_bytes: 98_362_432,
-            architecture: "llama".to_owned(),
-            n_parameters: 134_515_008,
-            quantisation: "272 F32".to_owned(),
-            file_type: None,
-            n_context: 8192,
-            n_vocab: 49_152,
-            n_padding: 0,
-            bos: Some("<|im_start|>".to_owned()),
-            add_bos: false,
-            eos: vec!["<|im_end|>".to_owned()],
-            has_chat_template: true,
-            digest: "d1".to_owned(),
-            tokenizer_digest: "d2".to_owned(),
-        }
-    }
-
-    #[test]
-    fn info_of_a_model() {
-        insta::assert_snapshot!(text_of(&info(), "yes".to_owned()));
-    }
-
-    #[test]
-    fn info_tells_the_commit_of_a_model_on_the_hub() {
-        let info = ModelInfo {
-            revision: Some("c1899de2".to_owned()),
-            ..info()
-        };
-        let text = text_of(&info, "yes".to_owned());
-        let line = text.lines().nth(1).unwrap();
-        assert_eq!(
-            line.split_whitespace().collect::<Vec<_>>(),
-            ["commit", "c1899de2"]
-        );
-    }
-
-    #[test]
-    fn info_tells_the_policies_apart() {
-        let line = |info: &ModelInfo, name: &str| {
-            let text = text_of(info, "yes".to_owned());
-            text.lines()
-                .find(|it| it.trim_start().starts_with(name))
-                .unwrap()
-                .to_owned()
-        };
-        let base = info();
-        assert!(
-            line(
-                &ModelInfo {
-                    add_bos: true,
-                    ..info()
-                },
-                "BOS"
-            )
-            .ends_with("in front of every text")
-        );
-        assert!(line(&base, "BOS").ends_with("not put in front of texts"));
-        assert!(
-            line(
-                &ModelInfo {
-                    bos: None,
-                    ..info()
-                },
-                "BOS"
-            )
-            .ends_with("none")
-        );
-        assert!(
-            line(
-                &ModelInfo {
-                    n_padding: 3,
-                    ..info()
-                },
-                "vocab"
-            )
-            .ends_with("3 of them without a text")
-        );
-        // 134 515 008 weights of 4 bytes.
-        assert!(line(&base, "memory").contains("538.1 MB"));
-    }
 
     #[test]
     fn the_list_says_whether_a_model_is_here() {
@@ -437,11 +265,5 @@ mod tests {
         let name = builtin::list()[0].name;
         assert_eq!(hint(name), Some(format!("did you mean `builtin:{name}`?")));
         assert_eq!(hint("other.gguf"), None);
-    }
-
-    #[test]
-    fn digits_are_grouped_by_thousands() {
-        let shown = [0, 999, 1_000, 134_515_008].map(grouped);
-        assert_eq!(shown, ["0", "999", "1 000", "134 515 008"]);
     }
 }

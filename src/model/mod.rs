@@ -16,6 +16,7 @@ mod folder;
 mod foreign;
 pub mod gguf;
 mod gguf_file;
+pub mod header;
 pub mod hub;
 mod info;
 pub mod mapped;

@@ -23,7 +23,7 @@ const LOGPROB_TOLERANCE: f64 = 1e-4;
 /// Largest deviation of a log-likelihood.
 const LOGLIKELIHOOD_TOLERANCE: f64 = 1e-3;
 
-fn model() -> &'static Model {
+pub(super) fn model() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
     MODEL.get_or_init(|| {
         let source = ModelSource::Builtin("smollm2-135m-instruct".to_owned());
@@ -31,25 +31,25 @@ fn model() -> &'static Model {
     })
 }
 
-fn engine() -> &'static LocalEngine {
+pub(super) fn engine() -> &'static LocalEngine {
     static ENGINE: OnceLock<LocalEngine> = OnceLock::new();
     ENGINE.get_or_init(|| LocalEngine::load(model()).unwrap())
 }
 
-fn goldens() -> &'static Json {
+pub(super) fn goldens() -> &'static Json {
     static GOLDENS: OnceLock<Json> = OnceLock::new();
     GOLDENS.get_or_init(|| {
         serde_json::from_str(include_str!("../fixtures/builtin/goldens.json")).unwrap()
     })
 }
 
-fn cases(of: &str) -> &'static Vec<Json> {
+pub(super) fn cases(of: &str) -> &'static Vec<Json> {
     let cases = goldens()[of].as_array().unwrap();
     assert!(!cases.is_empty(), "{of}");
     cases
 }
 
-fn text(json: &Json) -> &str {
+pub(super) fn text(json: &Json) -> &str {
     json.as_str().unwrap()
 }
 
@@ -61,7 +61,7 @@ fn numbers(json: &Json) -> Vec<f64> {
         .collect()
 }
 
-fn ids(json: &Json) -> Vec<u32> {
+pub(super) fn ids(json: &Json) -> Vec<u32> {
     json.as_array()
         .unwrap()
         .iter()
@@ -70,7 +70,7 @@ fn ids(json: &Json) -> Vec<u32> {
 }
 
 /// A text of a golden; one without special tokens is all data.
-fn guarded(text: &str, parse_special: bool) -> Guarded {
+pub(super) fn guarded(text: &str, parse_special: bool) -> Guarded {
     let is_data = !parse_special && !text.is_empty();
     let plain = if is_data {
         std::iter::once(0..text.len()).collect()
@@ -83,7 +83,7 @@ fn guarded(text: &str, parse_special: bool) -> Guarded {
     }
 }
 
-fn encode(guarded: &Guarded) -> Vec<u32> {
+pub(super) fn encode(guarded: &Guarded) -> Vec<u32> {
     let tokens = model()
         .tokenizer
         .encode(&guarded.text, &guarded.plain)
@@ -98,7 +98,7 @@ fn joined(case: &Json) -> Joined {
 }
 
 /// The requests of all golden log-likelihoods.
-fn loglikelihood_requests() -> Vec<Request> {
+pub(super) fn loglikelihood_requests() -> Vec<Request> {
     let requests = cases("loglikelihoods").iter().flat_map(|case| {
         let requests = joined(case).requests(model().n_context).unwrap();
         assert_eq!(requests.len(), 1, "{} fits the context", case["name"]);
@@ -121,7 +121,7 @@ fn generation_requests() -> Vec<Request> {
 }
 
 /// Answers in the order of the requests.
-fn run(requests: &[Request]) -> Vec<Outcome> {
+pub(super) fn run(requests: &[Request]) -> Vec<Outcome> {
     let mut outcomes = vec![None; requests.len()];
     engine()
         .run(requests, &Stop::new(), &mut |index, outcome| {
@@ -131,7 +131,7 @@ fn run(requests: &[Request]) -> Vec<Outcome> {
     outcomes.into_iter().map(Option::unwrap).collect()
 }
 
-fn logprobs(outcome: &Outcome) -> (&[f32], &[bool]) {
+pub(super) fn logprobs(outcome: &Outcome) -> (&[f32], &[bool]) {
     match outcome {
         Ok(Response::Loglikelihood {
             logprobs,
@@ -151,7 +151,7 @@ fn bits(outcomes: &[Outcome]) -> Vec<Vec<u32>> {
 }
 
 /// Answers to all golden log-likelihoods, asked together.
-fn loglikelihoods() -> &'static Vec<Outcome> {
+pub(super) fn loglikelihoods() -> &'static Vec<Outcome> {
     static OUTCOMES: OnceLock<Vec<Outcome>> = OnceLock::new();
     OUTCOMES.get_or_init(|| run(&loglikelihood_requests()))
 }

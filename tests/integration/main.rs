@@ -10,4 +10,5 @@ mod formats;
 mod hub;
 mod references;
 mod rooms;
+mod second_opinion;
 mod tokenizers;

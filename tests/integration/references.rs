@@ -1,7 +1,8 @@
 //! Programs that numbers are compared with, where `tests/references.sh` has installed them.
 //!
 //! They lie in `$PROMPT_HARNESS_REFERENCES`, or else in `prompt-harness/references` of the
-//! user's cache folder. A test that needs one and does not find it says so in one line.
+//! user's cache folder. A test that needs one and does not find it says so in one line; where
+//! the variable is set it fails instead, so that CI skips nothing by accident.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +30,13 @@ pub(crate) fn python(modules: &[&str]) -> Option<PathBuf> {
     if is_there {
         return Some(python);
     }
-    skipped(&format!("no Python with {}", modules.join(", ")), &python);
+    let reason = format!("no Python with {}", modules.join(", "));
+    assert!(
+        std::env::var_os("PROMPT_HARNESS_REFERENCES").is_none(),
+        "{reason} at {}; run tests/references.sh",
+        python.display()
+    );
+    skipped(&reason, &python);
     None
 }
 

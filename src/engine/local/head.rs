@@ -10,7 +10,7 @@ use super::{ops, vector};
 use crate::engine::EngineError;
 
 /// Rows whose logits exist at the same time.
-const HEAD_ROWS: usize = 64;
+pub(super) const HEAD_ROWS: usize = 64;
 
 /// What the head says about one row.
 #[derive(Debug, Clone, Copy, PartialEq)]

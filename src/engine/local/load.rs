@@ -126,16 +126,7 @@ fn list(names: &[String]) -> String {
 /// Loads the weights of `model`.
 pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     let weights = Weights::open(model)?;
-    let (mut architecture, layout) = match &model.files {
-        ModelFiles::Gguf(path) => {
-            let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
-            let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
-            families::from_gguf(&header)?
-        }
-        ModelFiles::Safetensors { config, .. } => {
-            families::from_config(config, |name| weights.has(name))?
-        }
-    };
+    let (mut architecture, layout) = architecture(model, &weights)?;
     refuse_too_large(model.n_parameters)?;
     divide_frequencies(&mut architecture, &layout, &weights)?;
     let source = Source {
@@ -204,8 +195,25 @@ fn divide_frequencies(
     Ok(())
 }
 
+/// What the headers of `model` say of its decoder and the names of its tensors.
+pub(super) fn architecture(
+    model: &Model,
+    weights: &Weights,
+) -> Result<(Architecture, Layout), LoadError> {
+    match &model.files {
+        ModelFiles::Gguf(path) => {
+            let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
+            let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
+            families::from_gguf(&header)
+        }
+        ModelFiles::Safetensors { config, .. } => {
+            families::from_config(config, |name| weights.has(name))
+        }
+    }
+}
+
 /// Names a layer's tensor.
-fn numbered(name: &str, layer: usize) -> String {
+pub(super) fn numbered(name: &str, layer: usize) -> String {
     name.replace("{}", &layer.to_string())
 }
 

@@ -8,6 +8,7 @@
 mod architecture;
 mod attention;
 mod decoder;
+mod describe;
 mod families;
 mod generate;
 mod head;
@@ -21,6 +22,7 @@ mod trie;
 mod vector;
 mod weights;
 
+pub use describe::{Memory, check};
 pub use load::LoadError;
 
 use std::sync::Arc;

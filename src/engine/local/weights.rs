@@ -111,13 +111,24 @@ impl Weights {
         Ok(())
     }
 
+    /// The names of all tensors.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// Whether a tensor of that name exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor's values in row-major order, after checking its shape.
-    pub(crate) fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+    /// Accepts a tensor of that name and shape, without reading it.
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
+        self.find(name, shape).map(|_| self.mark(name))
+    }
+
+    /// The tensor of that name, which must have that shape.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<&Stored, LoadError> {
         let stored = self
             .tensors
             .get(name)
@@ -131,6 +142,12 @@ impl Weights {
                 got: stored.shape.clone(),
             });
         }
+        Ok(stored)
+    }
+
+    /// The tensor's values in row-major order, after checking its shape.
+    pub(crate) fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        let stored = self.find(name, shape)?;
         self.mark(name);
         let bytes = &self.files[stored.file][stored.start..stored.start + stored.n_bytes];
         let tensor = match stored.format {

@@ -4,6 +4,7 @@
 //! run side by side and never touch the results of the project.
 
 mod interrupt;
+mod model_info;
 mod one_example;
 mod other;
 mod overflow;
