@@ -26,7 +26,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
     ("stats", &[]),
     ("score", &["experiment", "plan", "request", "text_metric"]),
     ("metric", &["experiment", "score", "stats", "text_metric"]),
-    ("compare", &["metric", "stats"]),
+    ("compare", &["score", "metric", "stats"]),
     ("table", &["score", "metric", "stats", "compare"]),
     ("query", &["table"]),
     (

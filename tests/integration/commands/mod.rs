@@ -7,8 +7,8 @@ mod interrupt;
 mod one_example;
 mod other;
 mod overflow;
-mod query;
 mod priors;
+mod query;
 mod readme;
 mod run;
 
