@@ -228,6 +228,7 @@ fn hint(err: &ExecuteError) -> Option<&'static str> {
             Some("answers until then are kept; the same command goes on from there")
         }
         ExecuteError::Table(err) => err.hint(),
+        ExecuteError::Evidence(err) => err.hint(),
         ExecuteError::Load { .. } => Some("`harness models info SOURCE` shows what the file holds"),
         ExecuteError::Metric(_) => None,
     }

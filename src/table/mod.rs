@@ -7,17 +7,22 @@
 //! int64, float64, boolean), with rows in plan order; the schema version stands in the
 //! file's metadata. [`Manifest`] is `run.json`: everything about a run that is not a
 //! table, with times and host, so that equal runs have equal tables but for the column
-//! `run`. [`resolve`] finds a run by the names that people use.
+//! `run`. [`resolve`] finds a run by the names that people use. [`write_evidence`] keeps what a
+//! later comparison needs of a run, one line per example, and [`save_baseline`] the same under a
+//! name.
 //!
 //! Every file is written beside its place, synced and renamed: a reader sees the old file
 //! or the new one, never half of one. Only `parquet` needs the feature `tables`; the rest
 //! builds without it. Knows `score`, `metric`, `stats` and `compare`; what a run means is
 //! for `report` to say.
 
+mod baseline;
 mod clock;
 mod column;
 mod decode;
 mod encode;
+mod evidence_file;
+mod evidence_text;
 mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -29,9 +34,15 @@ mod stored;
 
 use std::path::{Path, PathBuf};
 
+pub use baseline::{
+    Baseline, BaselineError, BaselineId, Line, ReplacedBaseline, baseline_path, list_baselines,
+    read_baseline, remove_baseline, save_baseline,
+};
 pub use clock::{format_utc, new_run_id};
 pub use column::{Column, Table, Values};
 pub use encode::{ExampleRow, Measured, RunTables, TokenText};
+pub use evidence_file::{EVIDENCE, EvidenceFileError, read_evidence, write_evidence};
+pub use evidence_text::EVIDENCE_VERSION;
 pub use manifest::{
     CellRecord, Counts, Digests, MANIFEST, Manifest, MetricRecord, ModelRecord, RankingRecord,
     RunStatus, ToSettle, VariantRecord,

@@ -26,13 +26,15 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("stats", &[]),
     ("score", &["experiment", "plan", "request", "text_metric"]),
     ("metric", &["experiment", "score", "stats", "text_metric"]),
-    ("compare", &["metric", "stats"]),
+    ("compare", &["score", "metric", "stats"]),
     ("gate", &["experiment", "metric", "stats", "compare"]),
     ("table", &["score", "metric", "stats", "compare"]),
     ("query", &["table"]),
     (
         "report",
-        &["score", "metric", "stats", "compare", "table", "query"],
+        &[
+            "score", "metric", "stats", "compare", "gate", "table", "query",
+        ],
     ),
 ];
 
