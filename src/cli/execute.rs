@@ -77,6 +77,8 @@ pub(crate) struct Finished {
     pub(crate) folder: PathBuf,
     /// The run as its tables show it; `None` if it was interrupted.
     pub(crate) run: Option<StoredRun>,
+    /// What later comparisons need of it; `None` if it was interrupted.
+    pub(crate) evidence: Option<Evidence>,
     pub(crate) written: Vec<PathBuf>,
     pub(crate) tally: Tally,
     pub(crate) n_unscored: usize,
@@ -311,6 +313,7 @@ fn finish(
     let mut finished = Finished {
         folder: folder.path.clone(),
         run: None,
+        evidence: None,
         written: Vec::new(),
         tally: gathered.tally,
         n_unscored,
@@ -359,6 +362,7 @@ fn finish(
     // Last: a run that says it is complete has all its tables.
     manifest.write(&folder.path)?;
     finished.run = Some(table::stored(&folder.path, manifest, &tables)?);
+    finished.evidence = Some(evidence);
     finished.elapsed = started.elapsed();
     Ok(finished)
 }

@@ -6,9 +6,13 @@
 
 mod analysis;
 mod args;
+mod baseline;
+mod check;
+mod compare;
 mod draw;
 mod execute;
 mod exit;
+mod gates;
 mod glob;
 mod help;
 mod init;
@@ -22,6 +26,7 @@ mod progress;
 mod query;
 mod run;
 mod show;
+mod side;
 mod signal;
 mod try_example;
 
@@ -76,6 +81,9 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
             Ok(Exit::Done)
         }
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Baseline(args) => baseline::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Try(args) => try_example::run(args),
         Command::Show(args) => show::run(args),

@@ -10,6 +10,8 @@
 //! cursor or reorder a line. Knows `score`, `metric`, `stats`, `compare` and `table`.
 
 pub mod cases_json;
+pub mod checks;
+pub mod comparison;
 pub mod escape;
 #[cfg(test)]
 mod fixture;
