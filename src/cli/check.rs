@@ -190,8 +190,6 @@ fn tell(
             "exit_code": exit.code(),
             "run": ran.run.clone(),
             "checks": checks::json(&judged.check_lines(&file)),
-            "missing_variants": judged.covered.missing_variants
-                .iter().map(|it| &it.variant).collect::<Vec<_>>(),
             "new_variants": judged.covered.new_variants,
             "comparison": report::json(&compared),
             "since_anchor": drift.as_ref().map(|it| report::json(&Compared {

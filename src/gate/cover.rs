@@ -7,6 +7,7 @@
 use crate::compare::{CellPair, Evidence, LoneSample, PairedSamples, samples};
 use crate::experiment::{self, Against, GateSpec};
 use crate::metric::Metric;
+use crate::stats;
 
 use super::check::Label;
 use super::judge::{Finding, judge};
@@ -20,21 +21,10 @@ pub struct Covered {
     pub findings: Vec<Finding>,
     /// Variants that the baseline does not have: not judged against it.
     pub new_variants: Vec<String>,
-    /// Variants that only the baseline has, and that no gate retires: each fails the command.
-    pub missing_variants: Vec<MissingVariant>,
     /// Gates against a baseline, where there is none; positions in the file, from 0.
     pub without_baseline: Vec<usize>,
     /// Gates that cover nothing of what was selected to run.
     pub without_variants: Vec<usize>,
-}
-
-/// A variant of the baseline that is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingVariant {
-    /// The gate that covers it, by its position in the file, from 0.
-    pub gate_index: usize,
-    /// Its name.
-    pub variant: String,
 }
 
 /// What gates with `compare = "baseline"` are held against.
@@ -74,13 +64,10 @@ pub fn cover(gates: &[GateSpec], candidate: &Evidence, base: Base<'_>, is_whole:
                     covered.without_baseline.push(gate_index);
                     continue;
                 }
-                Base::Evidence { evidence, .. } if is_whole => {
-                    let missing = missing_variants(gate, candidate, evidence);
-                    let of_gate = missing.map(|variant| MissingVariant {
-                        gate_index,
-                        variant,
-                    });
-                    covered.missing_variants.extend(of_gate);
+                Base::Evidence { evidence, name } if is_whole => {
+                    covered
+                        .findings
+                        .extend(gone((gate_index, gate), candidate, evidence, name));
                 }
                 Base::Evidence { .. } | Base::Refused { .. } => {}
             }
@@ -110,9 +97,6 @@ pub fn cover(gates: &[GateSpec], candidate: &Evidence, base: Base<'_>, is_whole:
     covered.new_variants.sort();
     covered.new_variants.dedup();
     covered
-        .missing_variants
-        .dedup_by(|a, b| a.variant == b.variant);
-    covered
 }
 
 /// The models and variants that a gate covers, as indices.
@@ -135,18 +119,45 @@ fn cells<'a>(
     })
 }
 
-fn missing_variants<'a>(
-    gate: &'a GateSpec,
+/// A failure for every variant of the baseline that is gone and not retired, on each model.
+fn gone<'a>(
+    (gate_index, gate): (usize, &'a GateSpec),
     candidate: &'a Evidence,
     baseline: &'a Evidence,
-) -> impl Iterator<Item = String> + 'a {
+    name: &'a str,
+) -> impl Iterator<Item = Finding> + 'a {
     let is_retired = |name: &String| gate.retired.iter().any(|it| it.value == *name);
     let names = baseline.variants.iter().map(|it| &it.name);
-    names
-        .filter(move |it| {
-            gate.variant.covers(it) && !is_retired(it) && candidate.variant(it).is_none()
-        })
-        .cloned()
+    let names = names.filter(move |it| {
+        gate.variant.covers(it) && !is_retired(it) && candidate.variant(it).is_none()
+    });
+    let observation = Observation {
+        seen: Seen::Gone,
+        direction: stats::Direction::HigherIsBetter,
+        n_planned: candidate.examples.len(),
+        unscored: Unscored::default(),
+        units: Vec::new(),
+        is_clustered: false,
+    };
+    names.flat_map(move |variant| {
+        let models = candidate
+            .models
+            .iter()
+            .filter(|it| gate.model.covers(&it.name));
+        let findings: Vec<Finding> = models
+            .map(|model| {
+                let label = Label {
+                    gate_index,
+                    metric: gate.metric.value.clone(),
+                    model: model.name.clone(),
+                    variant: variant.clone(),
+                    reference: Some(name.to_owned()),
+                };
+                judge(label, &Rule::of(gate), &observation)
+            })
+            .collect();
+        findings
+    })
 }
 
 /// One variant on one model under one gate.
@@ -202,7 +213,7 @@ impl Subject<'_> {
                     reference_model: evidence.models[model].name.clone(),
                     reference: variant,
                 };
-                Some(self.paired(evidence, &cells, format!("baseline {name}")))
+                Some(self.paired(evidence, &cells, name.to_owned()))
             }
         }
     }
@@ -353,7 +364,7 @@ impl Subject<'_> {
             seen,
             direction: self
                 .metric()
-                .map_or(crate::stats::Direction::HigherIsBetter, |it| it.direction),
+                .map_or(stats::Direction::HigherIsBetter, |it| it.direction),
             n_planned: self.candidate.examples.len(),
             unscored,
             units,

@@ -27,7 +27,7 @@ mod rule;
 mod tests;
 
 pub use check::{Check, Comparison, Label, Outcome, Quantity, Reason, Relation, State, outcome};
-pub use cover::{Base, Covered, MissingVariant, cover};
+pub use cover::{Base, Covered, cover};
 pub use forecast::{Forecast, Need, Outlook, forecast};
 pub use judge::{Finding, decide_all, judge};
 pub use observation::{Observation, Pair, Seen, Unscored, filled};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::gate::{Check, Forecast, Limit, Need, Outcome, State};
+use crate::gate::{Check, Forecast, Limit, Need, Outcome, Reason, State};
 use crate::metric::Unit;
 
 use super::Style;
@@ -67,6 +67,11 @@ pub fn text(checks: &[CheckLine<'_>], style: Style) -> String {
         .expect("a string takes everything");
         for reason in &it.check.reasons {
             writeln!(text, "    {}", line(&reason.to_string())).expect("a string takes everything");
+            if *reason == Reason::Gone {
+                text.push_str(
+                    "    if it was removed on purpose, name it in the gate's `retired`\n",
+                );
+            }
         }
         if it.check.state == State::Inconclusive {
             for sentence in it.check.forecast.iter().flat_map(|of| needs(of, it)) {
