@@ -229,8 +229,8 @@ impl References {
         for (form, tokenizer) in forms {
             for (text, answer) in strings.iter().zip(answers) {
                 let answer: Json = serde_json::from_str(answer).unwrap();
-                let all = [0..text.len()];
-                for (mode, plain) in [("plain", &all[..]), ("special", &[])] {
+                let all = 0..text.len();
+                for (mode, plain) in [("plain", std::slice::from_ref(&all)), ("special", &[])] {
                     let tokens = tokenizer.encode(text, plain).unwrap();
                     check_ends(tokenizer, text, &tokens, spelling, mode == "plain");
                     let got: Vec<u32> = tokens.iter().map(|it| it.id).collect();

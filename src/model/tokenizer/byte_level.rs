@@ -92,7 +92,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Builds the tokenizer; merges of unknown tokens and a text with two ids are refused.
-pub(super) fn build(parts: Parts<'_>) -> Result<Tokenizer, TokenizerError> {
+pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
     let mut vocab = Vocab::with_capacity(parts.texts.len());
     for (id, text) in (0_u32..).zip(&parts.texts) {
         let Some(text) = text else { continue };

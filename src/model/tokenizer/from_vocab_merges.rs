@@ -1,5 +1,5 @@
 //! Builds the tokenizer of a folder that has `vocab.json` and `merges.txt` but no
-//! `tokenizer.json`, as OpenAI wrote GPT-2's.
+//! `tokenizer.json`, as GPT-2's authors wrote them.
 //!
 //! The two files hold no rule for words and no special tokens. `tokenizer_config.json`
 //! names the class of the tokenizer, whose rule is known for two classes, and lists the
@@ -52,7 +52,7 @@ pub(super) fn build(
         })?;
         added.insert(*id, true);
     }
-    byte_level::build(byte_level::Parts {
+    byte_level::build(&byte_level::Parts {
         merges: pairs(merges)?,
         added,
         words,
@@ -121,9 +121,10 @@ fn specials(settings: &Value, words: Words) -> Vec<&str> {
 
 /// The lines `a b` of `merges.txt`; a first line `#version` is none.
 fn pairs(merges: &str) -> Result<Vec<(&str, &str)>, TokenizerError> {
+    let is_title = |index: usize, line: &str| index == 0 && line.starts_with("#version");
     let lines = merges.lines().enumerate();
     lines
-        .filter(|(index, line)| !line.is_empty() && !(*index == 0 && line.starts_with("#version")))
+        .filter(|(index, line)| !line.is_empty() && !is_title(*index, line))
         .map(|(_, line)| {
             line.split_once(' ')
                 .filter(|(_, b)| !b.contains(' '))
