@@ -18,6 +18,7 @@ mod open;
 mod output;
 mod plan;
 mod progress;
+mod report;
 mod run;
 mod show;
 mod signal;
@@ -77,5 +78,6 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
         Command::Plan(args) => plan::run(args),
         Command::Try(args) => try_example::run(args),
         Command::Show(args) => show::run(args),
+        Command::Report(args) => report::run(args),
     }
 }

@@ -6,4 +6,5 @@ mod bad_experiments;
 mod builtin;
 mod commands;
 mod engine_goldens;
+mod html_report;
 mod rooms;
