@@ -177,7 +177,12 @@ pub(crate) struct ReportArgs {
     #[arg(value_name = "RUN", default_value = "latest")]
     pub(crate) runs: Vec<String>,
     /// File to write, `-` for stdout; one that exists is replaced
-    #[arg(short, long = "output", value_name = "FILE", default_value = "report.html")]
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FILE",
+        default_value = "report.html"
+    )]
     pub(crate) output: PathBuf,
     /// Where results are.
     #[command(flatten)]

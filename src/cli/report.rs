@@ -80,7 +80,10 @@ fn read(args: &ReportArgs) -> Option<Vec<(StoredRun, Option<Vec<StoredToken>>)>>
 /// Writes the file beside its place and renames it: a reader sees the old page or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Neither a device nor a pipe is replaced by a file.
-    if path.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+    if path
+        .metadata()
+        .is_ok_and(|it| !it.is_file() && !it.is_dir())
+    {
         return File::create(path)?.write_all(bytes);
     }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
@@ -108,7 +111,10 @@ mod tests {
         replace(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(replace(&folder.path().join("missing/report.html"), b"new").is_err());
-        assert!(replace(folder.path(), b"new").is_err(), "a folder stays one");
+        assert!(
+            replace(folder.path(), b"new").is_err(),
+            "a folder stays one"
+        );
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(names.len(), 1, "nothing is left over");
     }

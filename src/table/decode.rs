@@ -8,8 +8,11 @@ use crate::stats::Verdict;
 
 use super::{
     Column, Manifest, StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric,
-    StoredRun, StoredToken, TOKENS, Table, TableError, Values, table_path,
+    StoredRun, Table, TableError, Values, table_path,
 };
+
+#[cfg(feature = "tables")]
+use super::{StoredToken, TOKENS};
 
 /// Columns of `cases` before those of the per-case metrics.
 const N_CASE_COLUMNS: usize = 20;
@@ -45,6 +48,7 @@ pub(super) fn run<'a>(
 }
 
 /// The rows of the table `tokens`.
+#[cfg(feature = "tables")]
 pub(super) fn tokens(folder: &Path, table: Table<'_>) -> Result<Vec<StoredToken>, TableError> {
     let mut rows = Rows {
         path: table_path(folder, TOKENS),

@@ -38,8 +38,7 @@ pub use manifest::{
 };
 pub use resolve::{ResolveError, StoredRunId, list, resolve};
 pub use stored::{
-    StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun,
-    StoredToken,
+    StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun, StoredToken,
 };
 
 /// Version of the tables and of the manifest; another one is refused by name.

@@ -49,10 +49,17 @@ impl CaseValue {
         let place = |name: &str| run.case_metrics.iter().position(|it| it == name);
         let index = place(metric).or_else(|| place(&format!("sentence_{metric}")))?;
         let values = || run.cases.iter().map(|it| (it.repeat, it.metrics[index]));
+        let is_of_all_repeats = values().any(|it| 0 < it.0 && it.1.is_some());
+        let is_0_or_1 = || {
+            values()
+                .filter_map(|it| it.1)
+                .all(|it| it == 0.0 || it == 1.0)
+        };
         Some(Self::Column {
             index,
-            is_of_all_repeats: values().any(|it| 0 < it.0 && it.1.is_some()),
-            is_right_or_wrong: values().filter_map(|it| it.1).all(|it| it == 0.0 || it == 1.0),
+            is_of_all_repeats,
+            // A mean of several draws lies anywhere between.
+            is_right_or_wrong: !is_of_all_repeats && is_0_or_1(),
         })
     }
 }
@@ -167,7 +174,8 @@ pub(super) fn cases<'a>(
     };
     let starts = prompt_starts(run);
     for ((model, variant), n_bytes) in &starts {
-        let of_cell = |it: &&StoredCase| (it.model.as_str(), it.variant.as_str()) == (*model, *variant);
+        let of_cell =
+            |it: &&StoredCase| (it.model.as_str(), it.variant.as_str()) == (*model, *variant);
         if let Some(case) = run.cases.iter().find(of_cell) {
             let [model, variant, _] = places.of(model, variant, &case.example_id)?;
             let text = texts.number(&case.prompt[..*n_bytes]);
@@ -183,7 +191,11 @@ pub(super) fn cases<'a>(
         columns.example.push(example);
         let start = starts[&(case.model.as_str(), case.variant.as_str())];
         columns.push(case, start, texts);
-        let key = (case.model.as_str(), case.variant.as_str(), case.example_id.as_str());
+        let key = (
+            case.model.as_str(),
+            case.variant.as_str(),
+            case.example_id.as_str(),
+        );
         let own = choices.get(&key).filter(|_| case.repeat == 0);
         let own = own.into_iter().flat_map(|it| it.iter());
         let choice = |it: &&'a StoredChoice| {
@@ -237,7 +249,11 @@ fn prompt_starts(run: &StoredRun) -> BTreeMap<(&str, &str), usize> {
 fn choices(run: &StoredRun) -> HashMap<(&str, &str, &str), Vec<&StoredChoice>> {
     let mut choices: HashMap<(&str, &str, &str), Vec<&StoredChoice>> = HashMap::new();
     for it in &run.choices {
-        let key = (it.model.as_str(), it.variant.as_str(), it.example_id.as_str());
+        let key = (
+            it.model.as_str(),
+            it.variant.as_str(),
+            it.example_id.as_str(),
+        );
         choices.entry(key).or_default().push(it);
     }
     for list in choices.values_mut() {
@@ -286,10 +302,12 @@ pub(super) fn tokens<'a>(
     }
     let mut columns = TokenData::default();
     // A position that does not grow starts the next text, whatever its names.
-    let of_one_text = |a: &StoredToken, b: &StoredToken| key(a) == key(b) && a.position < b.position;
+    let of_one_text =
+        |a: &StoredToken, b: &StoredToken| key(a) == key(b) && a.position < b.position;
     for text in rows.chunk_by(of_one_text) {
         let first = &text[0];
-        let [model, variant, example] = places.of(&first.model, &first.variant, &first.example_id)?;
+        let [model, variant, example] =
+            places.of(&first.model, &first.variant, &first.example_id)?;
         columns.model.push(model);
         columns.variant.push(variant);
         columns.example.push(example);
@@ -324,7 +342,10 @@ mod tests {
         assert_eq!(CaseValue::of("bleu", &run), Some(column(1, false)));
         assert_eq!(CaseValue::of("perplexity", &run), None);
         run.cases[1].repeat = 1;
-        let Some(CaseValue::Column { is_of_all_repeats, .. }) = CaseValue::of("acc", &run) else {
+        let Some(CaseValue::Column {
+            is_of_all_repeats, ..
+        }) = CaseValue::of("acc", &run)
+        else {
             panic!("no column");
         };
         assert!(is_of_all_repeats);
@@ -338,7 +359,9 @@ mod tests {
         let texts = texts.into_list();
         assert_eq!(texts[columns.prompt_starts[0].2], "Review ");
         for (i, case) in run.cases.iter().enumerate() {
-            let of_cell = |it: &&(usize, usize, usize)| (it.0, it.1) == (columns.model[i], columns.variant[i]);
+            let of_cell = |it: &&(usize, usize, usize)| {
+                (it.0, it.1) == (columns.model[i], columns.variant[i])
+            };
             let start = columns.prompt_starts.iter().find(of_cell).unwrap();
             let prompt = [texts[start.2], texts[columns.prompt[i]]].concat();
             assert_eq!(prompt, case.prompt);

@@ -198,7 +198,9 @@ fn run_data<'a>(
                 template_digest: &it.template_digest,
             })
             .collect(),
-        models: models.map(|(it, record)| model(input, it, record)).collect(),
+        models: models
+            .map(|(it, record)| model(input, it, record))
+            .collect(),
         case_metrics: run
             .case_metrics
             .iter()
@@ -335,7 +337,11 @@ fn p_text(p: f64) -> String {
         let thousandths = (1_000.0 * p).ceil();
         // 0.05 times 1,000 may come out a little above 50.
         let is_exact = (1_000.0 * p - (thousandths - 1.0)).abs() < 1e-9;
-        let thousandths = if is_exact { thousandths - 1.0 } else { thousandths };
+        let thousandths = if is_exact {
+            thousandths - 1.0
+        } else {
+            thousandths
+        };
         number::fixed(thousandths / 1_000.0, 3)
     }
 }

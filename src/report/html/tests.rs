@@ -70,7 +70,11 @@ fn skeleton(page: &str) -> String {
         ("<pre>", "</pre>"),
     ] {
         let part = between(&page, start, end).to_owned();
-        page = page.replacen(&format!("{start}{part}{end}"), &format!("{start}...{end}"), 1);
+        page = page.replacen(
+            &format!("{start}{part}{end}"),
+            &format!("{start}...{end}"),
+            1,
+        );
     }
     page
 }
@@ -90,11 +94,17 @@ fn the_policy_allows_exactly_what_stands_in_the_page() {
     let policy = policy.replace("&#39;", "'").replace("&#x27;", "'");
     let allows = |part: &str, kind: &str| {
         let hash = hash::sha256_base64(part.as_bytes());
-        assert!(policy.contains(&format!("{kind} 'sha256-{hash}';")), "{kind}: {policy}");
+        assert!(
+            policy.contains(&format!("{kind} 'sha256-{hash}';")),
+            "{kind}: {policy}"
+        );
     };
     allows(between(&page, "<style>", "</style>"), "style-src");
     allows(between(&page, "<script>", "</script>"), "script-src");
-    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
+        "{policy}"
+    );
 }
 
 /// What the styles and scripts must not hold for a page that asks nobody for anything.
@@ -102,9 +112,23 @@ fn the_policy_allows_exactly_what_stands_in_the_page() {
 fn nothing_of_the_page_comes_from_elsewhere_or_turns_text_into_elements() {
     let script = SCRIPT.concat();
     for forbidden in [
-        "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(",
-        "DOMParser", "fetch(", "XMLHttpRequest", "import(", "</", "<!--", "srcdoc", "\"href\"",
-        "createContextualFragment", "localStorage", "cssText",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+        "DOMParser",
+        "fetch(",
+        "XMLHttpRequest",
+        "import(",
+        "</",
+        "<!--",
+        "srcdoc",
+        "\"href\"",
+        "createContextualFragment",
+        "localStorage",
+        "cssText",
     ] {
         assert!(!script.contains(forbidden), "{forbidden} in the script");
     }
@@ -113,17 +137,28 @@ fn nothing_of_the_page_comes_from_elsewhere_or_turns_text_into_elements() {
     }
     // The only address is the name of a namespace.
     let addresses = script.matches("://").count();
-    assert_eq!(addresses, script.matches("http://www.w3.org/2000/svg").count());
+    assert_eq!(
+        addresses,
+        script.matches("http://www.w3.org/2000/svg").count()
+    );
 }
 
 #[test]
 fn hostile_texts_stay_data() {
     let page = of(&hostile());
     let count = |tag: &str| page.matches(tag).count();
-    assert_eq!((count("<script"), count("</script>"), count("<style")), (2, 2, 1));
+    assert_eq!(
+        (count("<script"), count("</script>"), count("<style")),
+        (2, 2, 1)
+    );
     assert_eq!((count("<img"), count("<!--")), (0, 0));
     let texts = payload_of(&page)["texts"].clone();
-    let texts: Vec<&str> = texts.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let texts: Vec<&str> = texts
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     // As one string, since the prompts of a variant are cut at their shared start, which is none.
     for hostile in HOSTILE {
         assert!(texts.contains(&hostile), "{hostile:?} is not whole");
@@ -137,15 +172,37 @@ fn the_payload_says_what_the_text_report_says() {
     let shown = &payload["runs"][0];
     let model = &shown["models"][0];
     assert_eq!(shown["sampling_unit"], "example");
-    assert_eq!(model["ranking"][0], json!({ "variant": 2, "mark": "★", "standing": "best" }));
+    assert_eq!(
+        model["ranking"][0],
+        json!({ "variant": 2, "mark": "★", "standing": "best" })
+    );
     let few = &model["variants"][2]["estimates"][shown["primary"].as_u64().unwrap() as usize];
-    assert_eq!((&few["text"], &few["low_text"]), (&json!("87.5"), &json!("80.4")));
+    assert_eq!(
+        (&few["text"], &few["low_text"]),
+        (&json!("87.5"), &json!("80.4"))
+    );
     let worse = &model["comparisons"][1];
-    assert_eq!((&worse["text"], &worse["high_text"]), (&json!("-7.5"), &json!("-1.2")));
-    assert_eq!((&worse["verdict"], &worse["p_adjusted"]), (&json!("regressed"), &json!("0.030")));
+    assert_eq!(
+        (&worse["text"], &worse["high_text"]),
+        (&json!("-7.5"), &json!("-1.2"))
+    );
+    assert_eq!(
+        (&worse["verdict"], &worse["p_adjusted"]),
+        (&json!("regressed"), &json!("0.030"))
+    );
     let input = ReportInput::from_stored(&run).unwrap();
-    let text = text::summary(&input, Style { color: false, width: 1_000 });
-    let lines = model["notes"].as_array().unwrap().iter().chain([&model["sentence"], &model["legend"]]);
+    let text = text::summary(
+        &input,
+        Style {
+            color: false,
+            width: 1_000,
+        },
+    );
+    let lines = model["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain([&model["sentence"], &model["legend"]]);
     for line in lines {
         assert!(text.contains(line.as_str().unwrap()), "{line} in\n{text}");
     }
@@ -161,12 +218,24 @@ fn an_unfinished_run_has_no_intervals_and_no_verdicts() {
     let model = &shown["models"][0];
     assert_eq!(model["comparisons"], json!([]));
     for place in model["ranking"].as_array().unwrap() {
-        assert_eq!((&place["mark"], &place["standing"]), (&json!(""), &json!("unjudged")));
+        assert_eq!(
+            (&place["mark"], &place["standing"]),
+            (&json!(""), &json!("unjudged"))
+        );
     }
     for estimate in model["variants"][0]["estimates"].as_array().unwrap() {
-        assert!(estimate["low"].is_null() && estimate["high_text"].is_null(), "{estimate}");
+        assert!(
+            estimate["low"].is_null() && estimate["high_text"].is_null(),
+            "{estimate}"
+        );
     }
-    assert!(model["notes"].as_array().unwrap().iter().all(|it| !it.to_string().contains("Best of")));
+    assert!(
+        model["notes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|it| !it.to_string().contains("Best of"))
+    );
 }
 
 #[test]
@@ -182,13 +251,47 @@ fn equal_runs_make_equal_pages() {
 #[test]
 fn the_numbers_for_the_script_are_those_of_the_text_report() {
     let units = [
-        Unit::Percent, Unit::Points, Unit::Nats, Unit::NatsPerToken, Unit::NatsPerByte,
-        Unit::BitsPerByte, Unit::Plain,
+        Unit::Percent,
+        Unit::Points,
+        Unit::Nats,
+        Unit::NatsPerToken,
+        Unit::NatsPerByte,
+        Unit::BitsPerByte,
+        Unit::Plain,
     ];
     let mut values = vec![
-        0.0, 0.3125, 0.8125, 0.87525, 1.0, 31.25, 31.35, 0.5, 1.5, 2.5, 0.125, 0.375, 0.0625,
-        0.1875, 0.00005, 0.000_049, 0.03125, 2.675, 1.005, 12.345, 99.95, 123.45, 999.95, 1234.5,
-        1235.5, 12_345_678.0, 1e-9, 0.005, 0.015, 0.025, 3.0e-5, f64::INFINITY,
+        0.0,
+        0.3125,
+        0.8125,
+        0.87525,
+        1.0,
+        31.25,
+        31.35,
+        0.5,
+        1.5,
+        2.5,
+        0.125,
+        0.375,
+        0.0625,
+        0.1875,
+        0.00005,
+        0.000_049,
+        0.03125,
+        2.675,
+        1.005,
+        12.345,
+        99.95,
+        123.45,
+        999.95,
+        1234.5,
+        1235.5,
+        12_345_678.0,
+        1e-9,
+        0.005,
+        0.015,
+        0.025,
+        3.0e-5,
+        f64::INFINITY,
     ];
     // Every tie of the shortest rounding, and numbers without a pattern.
     values.extend((0..20).map(|it| f64::from(it) / 16.0));
@@ -197,7 +300,12 @@ fn the_numbers_for_the_script_are_those_of_the_text_report() {
     for unit in units {
         for value in values.iter().flat_map(|it| [*it, -it]) {
             let bits = format!("{:016x}", value.to_bits());
-            rows.push(json!([unit.as_str(), bits, number::value(unit, value), number::gain(unit, value)]));
+            rows.push(json!([
+                unit.as_str(),
+                bits,
+                number::value(unit, value),
+                number::gain(unit, value)
+            ]));
         }
     }
     let mut ranges: Vec<[u32; 2]> = Vec::new();
@@ -219,7 +327,9 @@ fn the_numbers_for_the_script_are_those_of_the_text_report() {
     if std::env::var("HARNESS_UPDATE").is_ok_and(|it| it == "html-numbers") {
         std::fs::write(&path, &text).unwrap();
     }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    let kept = std::fs::read_to_string(&path)
+        .unwrap_or_default()
+        .replace("\r\n", "\n");
     assert!(
         kept == text,
         "{} is old; HARNESS_UPDATE=html-numbers writes it anew",

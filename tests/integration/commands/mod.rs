@@ -8,6 +8,7 @@ mod one_example;
 mod other;
 mod overflow;
 mod readme;
+mod report;
 mod run;
 
 use std::fmt::Write as _;

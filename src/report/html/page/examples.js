@@ -58,12 +58,18 @@ function generation(run, index, repeat) {
   ];
 }
 
+/** A value of a single case; a percentage of one case is right or wrong. */
+function caseValue(run, { i, unit, value }) {
+  const by = run.metrics.find((it) => it.by_case?.kind === "column" && it.by_case.index === i)?.by_case;
+  return by?.is_right_or_wrong ? (value === 1 ? "right" : "wrong") : `${formatValue(unit, value)} ${unit}`;
+}
+
 /** One side of an example. */
 function column(state, side, example) {
   const run = RUNS[side.run];
   const { cases } = run;
   const list = casesOf(state, side, example);
-  const title = h("h4", {}, sideName(side));
+  const title = h("h4", {}, sideName(state, side));
   if (list.length === 0) {
     const why = side.run === state.run ? "not tried" : "no such example in this run, or its fields or its model differ";
     return h("div", { class: "case" }, title, h("p", { class: "quiet" }, why));
@@ -85,9 +91,9 @@ function column(state, side, example) {
   const { start, rest } = promptOf(run, first);
   return h("div", { class: "case" }, title, unscored,
     h("dl", { class: "facts" },
-      value === null ? null : pairOf(metric.name, h("b", {}, formatValue(metric.unit, value)), ` ${metric.unit}`),
+      value === null || isRightOrWrong(state) ? null : pairOf(metric.name, h("b", {}, formatValue(metric.unit, value)), ` ${metric.unit}`),
       targetFacts(run, first),
-      list.length > 1 ? null : others.map((it) => pairOf(plain(it.name), `${formatValue(it.unit, it.value)} ${it.unit}`))),
+      list.length > 1 ? null : others.map((it) => pairOf(plain(it.name), caseValue(run, it)))),
     choiceTable(run, first),
     list.map((it) => generation(run, it, list.length === 1 ? null : cases.repeat[it])),
     h("details", {}, h("summary", {}, `prompt, ${counted(cases.n_context_tokens[first], "token")}`),
@@ -101,16 +107,22 @@ function card(state, example) {
   const metric = run.metrics[state.metric];
   const gain = gainOf(state, example);
   const way = gain === null || gain === 0 ? "" : gain > 0 ? "better" : "worse";
-  const word = !isRightOrWrong(state) || gain === 0 ? "" : gain > 0 ? " gained" : " lost";
+  const word = !isRightOrWrong(state) ? "" : gain === 0 ? " the same" : gain > 0 ? " gained" : " lost";
+  const size = isRightOrWrong(state) ? "" : ` ${withUnit(formatGain(metric.unit, gain ?? 0), metric.difference_unit)}`;
   const badge = gain === null ? null : h("span", { class: `gain ${way}` },
-    `${{ better: "▲", worse: "▼", "": "=" }[way]}${word} ${withUnit(formatGain(metric.unit, gain), metric.difference_unit)}`);
-  const fields = of.fields.map(([name, value]) => h("div", {}, h("dt", {}, inline(text(name))), h("dd", {}, block(text(value)))));
-  const target = text(RUNS[state.run].cases.target[casesOf(state, state.a, example)[0]] ?? null);
+    `${{ better: "▲", worse: "▼", "": "=" }[way]}${word}${size}`);
+  const target = text(run.cases.target[casesOf(state, state.a, example)[0]] ?? null);
+  const isNews = ([, value]) => text(value) !== of.id;
+  const field = (name, value, isTarget) => h("div", { class: isTarget ? "target" : null }, h("dt", {}, name), h("dd", {}, block(value)));
+  // A field that is the target is shown once.
+  const names = of.fields.find(([, value]) => text(value) === target)?.[0];
+  const fields = of.fields.filter(isNews).map(([name, value]) =>
+    field([inline(text(name)), name === names ? ", the target" : ""], text(value), name === names));
   return h("article", { class: "example", "aria-label": `Example ${plain(of.id)}` },
     h("header", {}, h("h3", {}, inline(of.id)), badge,
       h("span", { class: "quiet" }, `line ${of.line}`, of.cluster === null ? null : [", cluster ", inline(of.cluster)])),
     h("dl", { class: "fields-of" }, fields,
-      target === null ? null : h("div", { class: "target" }, h("dt", {}, "target"), h("dd", {}, block(target)))),
+      target === null || names !== undefined ? null : field("target", target, true)),
     h("div", { class: "cases" }, sides(state).map((it) => column(state, it, example))),
     tokenDetails(state, example));
 }

@@ -1,7 +1,7 @@
 // Which examples are shown, and in what order.
 
 const SHOW = [
-  ["all", "all examples"], ["failures", "failures"], ["unscored", "unscored"],
+  ["all", "all examples"], ["failures", "wrong or unscored"], ["unscored", "unscored"],
   ["flips", "flips"], ["gained", "▲ gained"], ["lost", "▼ lost"],
 ];
 
@@ -126,7 +126,7 @@ function filterControls(state, counts) {
     labelled("Show", select("show", shows, state.show, set("show"))),
     labelled("Sort by", select("sort", SORTS, state.sort, set("sort"))),
     h("fieldset", { class: "limit" }, h("legend", {}, `Limit by ${metric.name}`),
-      labelled("what", select("limit-of", [["a", `value of ${sideName(state.a)}`], ["b", `value of ${sideName(state.b)}`], ["gain", "gain"]],
+      labelled("what", select("limit-of", [["a", `value of ${sideName(state, state.a)}`], ["b", `value of ${sideName(state, state.b)}`], ["gain", "gain"]],
         state.limit.of, (of) => state.set({ ...limit({ of }), page: 0 })), true),
       labelled("how", select("limit-is", [["least", "at least"], ["most", "at most"]], state.limit.is,
         (is) => state.set({ ...limit({ is }), page: 0 })), true),

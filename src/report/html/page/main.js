@@ -5,7 +5,7 @@ const page = document.getElementById("page");
 const state = {
   run: 0, model: 0, metric: 0, a: null, b: null,
   query: "", show: "all", sort: "order", limit: { of: "a", is: "most", value: "" }, columns: "pair",
-  page: 0, size: 20, bin: null, timer: 0,
+  page: 0, size: 20, bin: null, bar: 0, timer: 0,
 
   /** Takes over choices and draws what they change; `focus` is the id that gets the focus. */
   set(change, focus = null) {
@@ -14,7 +14,8 @@ const state = {
     const id = focus ?? document.activeElement?.id;
     Object.assign(state, change);
     if ("run" in change) opened();
-    if ("metric" in change || "model" in change || "run" in change) Object.assign(state, { bin: null, page: 0 });
+    if ("metric" in change || "model" in change || "run" in change) Object.assign(state, { bin: null, bar: 0, page: 0 });
+    if ("metric" in change || "run" in change) state.limit = { ...state.limit, value: "" };
     if (!isTold(state, state.show)) state.show = "all";
     if (isWhole) draw();
     else drawFound("bin" in change);
@@ -61,7 +62,7 @@ function controls() {
     ["descriptive", named(others.filter((it) => it.is_descriptive))]].filter((it) => it[1].length > 0);
   const set = (key) => (value) => state.set({ [key]: Number(value) });
   const runName = (it) => (RUNS.every((of) => of.experiment === it.experiment) ? it.run : `${it.experiment}/${it.run}`);
-  return h("nav", { class: "controls", "aria-label": "What is shown" }, h("div", { class: "fields" },
+  return h("nav", { "aria-label": "What is shown" }, h("div", { class: "fields" },
     RUNS.length === 1 ? null : labelled("Run", select("run", RUNS.map((it, i) => [i, runName(it)]), state.run, set("run"))),
     run.models.length === 1 ? null
       : labelled("Model of the examples", select("model", run.models.map((it, i) => [i, plain(it.name)]), state.model, set("model"))),
@@ -71,7 +72,7 @@ function controls() {
 
 const region = (id, attributes = {}) => h("div", { id, ...attributes });
 const regions = {
-  head: region("head"), controls: region("controls"), models: region("models"), why: region("why"),
+  head: region("head"), controls: region("controls", { class: "controls" }), models: region("models"), why: region("why"),
   filter: region("filter"), list: region("list"),
 };
 

@@ -113,23 +113,27 @@ function gainOf(state, example) {
   return Number.isNaN(gain) ? null : gain;
 }
 
-/** Whether the chosen metric says of a single case that it is right or wrong. */
+/** Whether the chosen metric says of a single case of either side that it is right or wrong. */
 function isRightOrWrong(state) {
-  const by = RUNS[state.run].metrics[state.metric].by_case;
-  return by !== null && (by.kind === "greedy_match" || (by.kind === "column" && by.is_right_or_wrong));
+  return [state.a, state.b].every((side) => {
+    const by = metricOf(state, side)?.by_case;
+    return by?.kind === "greedy_match" || (by?.kind === "column" && by.is_right_or_wrong);
+  });
 }
 
-/** Whether a case went wrong: null where nothing says so. */
+/** Whether a case went wrong, by the chosen metric or else by its choices: null where neither
+ * says so. */
 function isFailure(state, side, example) {
   const { cases } = RUNS[side.run];
   const list = casesOf(state, side, example);
   if (list.length === 0) return false;
   if (list.some((it) => cases.statuses[cases.status[it]] !== "ok")) return true;
+  if (isRightOrWrong(state)) {
+    const value = valueOf(state, side, example);
+    return value === null ? null : value < 1;
+  }
   const [predicted, right] = [cases.predicted_choice[list[0]], cases.target_choice[list[0]]];
-  if (predicted !== null && right !== null) return predicted !== right;
-  if (!isRightOrWrong(state)) return null;
-  const value = valueOf(state, side, example);
-  return value === null ? null : value < 1;
+  return predicted === null || right === null ? null : predicted !== right;
 }
 
 /** Whether a side has a case without a score on an example. */
@@ -138,10 +142,11 @@ function isUnscored(state, side, example) {
   return casesOf(state, side, example).some((it) => cases.statuses[cases.status[it]] !== "ok");
 }
 
-/** The name of a side; the run stands behind it where there are several. */
-function sideName(side) {
-  const name = RUNS[side.run].variants[side.variant].name;
-  return plain(RUNS.length === 1 ? name : `${name} · ${RUNS[side.run].run}`);
+/** The name of a side; the run stands behind it where it is not the one that is shown. */
+function sideName(state, side) {
+  const { run, variants } = RUNS[side.run];
+  const { name } = variants[side.variant];
+  return plain(side.run === state.run ? name : `${name} · ${run}`);
 }
 
 /** The start of a case's prompt that all prompts of its variant share, and the rest. */

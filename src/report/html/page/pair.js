@@ -89,11 +89,13 @@ function binText(state, bin) {
 
 /** The histogram: one stop for the keyboard, arrows move from bar to bar, Enter filters. */
 function histogram(state, { bins }) {
-  const [width, height, gap] = [720, 150, 22];
+  // As wide as there is room, so that the labels keep their size.
+  const [width, height, gap] = [Math.min(720, Math.max(300, page.clientWidth - 48)), 150, 22];
   const most = Math.max(...bins.map((it) => it.examples.length), 1);
   const step = width / bins.length;
   const says = h("p", { class: "readout", role: "status" },
     "Arrow keys move from bar to bar; Enter shows the examples of one.");
+  const stop = Math.min(state.bar, bins.length - 1);
   const groups = bins.map((bin, i) => {
     const n = bin.examples.length;
     const size = n === 0 ? 0 : Math.max(2, (height - gap - 14) * (n / most));
@@ -101,14 +103,17 @@ function histogram(state, { bins }) {
     const side = bin.low === bin.high && bin.low === 0 ? "equal" : bin.high > 0 ? "better" : "worse";
     const words = `${binText(state, bin)}: ${counted(n, "example")}`;
     const isChosen = state.bin !== null && state.bin.low === bin.low && state.bin.high === bin.high;
-    const g = s("g", { class: `bar ${side}`, tabindex: i === 0 ? "0" : "-1", role: "button",
+    const g = s("g", { class: `bar ${side}`, tabindex: i === stop ? "0" : "-1", role: "button",
       "aria-label": words, "aria-pressed": String(isChosen) },
     s("title", {}, words),
     s("rect", { class: "hit", x, y: 0, width: step, height: height - gap }),
     s("rect", { class: "shape", x: x + step * 0.08, y, width: step * 0.84, height: size }),
-    n > 0 ? s("text", { x: x + step / 2, y: y - 4, "text-anchor": "middle" }, count(n)) : null);
-    const choose = () => state.set({ bin: isChosen ? null : bin, page: 0 }, "bars");
-    g.addEventListener("focus", () => { says.textContent = words; });
+    n > 0 && (step >= 28 || n === most) ? s("text", { x: x + step / 2, y: y - 4, "text-anchor": "middle" }, count(n)) : null);
+    const choose = () => state.set({ bin: isChosen ? null : bin, bar: i, page: 0 }, "bars");
+    g.addEventListener("focus", () => {
+      state.bar = i;
+      says.textContent = words;
+    });
     g.addEventListener("mouseenter", () => { says.textContent = words; });
     g.addEventListener("click", choose);
     g.addEventListener("keydown", (event) => {
@@ -123,28 +128,28 @@ function histogram(state, { bins }) {
     });
     return g;
   });
-  const name = `Examples by gain of ${sideName(state.a)} over ${sideName(state.b)}`;
+  const name = `Examples by gain of ${sideName(state, state.a)} over ${sideName(state, state.b)}`;
   const svg = s("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": name },
     s("line", { class: "base", x1: 0, x2: width, y1: height - gap, y2: height - gap }), groups,
-    binLabels(state, bins, step, height));
+    binLabels(state, bins, step, { width, height }));
   return [svg, says];
 }
 
 /** Words or numbers below the bars. */
-function binLabels(state, bins, step, height) {
+function binLabels(state, bins, step, { width, height }) {
   const label = (x, words, anchor = "middle") => s("text", { class: "label", x, y: height - 6, "text-anchor": anchor }, words);
   if (isRightOrWrong(state)) {
     return ["▼ lost", "the same", "▲ gained"].map((it, i) => label(step * (i + 0.5), it));
   }
   const { unit } = RUNS[state.run].metrics[state.metric];
   const zero = bins.findIndex((it) => it.low >= 0);
-  const at = zero < 0 ? bins.length * step : (zero + (bins[zero].low === bins[zero].high ? 0.5 : 0)) * step;
-  const isFree = at > step * 5 && at < step * (bins.length - 5);
+  const at = zero < 0 ? width : (zero + (bins[zero].low === bins[zero].high ? 0.5 : 0)) * step;
+  const isFree = at > 95 && at < width - 95;
   return [
     bins[0].low < 0 ? label(0, `▼ ${formatGain(unit, bins[0].low)}`, "start") : null,
     isFree ? label(at, "0") : null,
-    bins.at(-1).high > 0 ? label(step * bins.length, `${formatGain(unit, bins.at(-1).high)} ▲`, "end") : null,
-    s("line", { class: "zero", x1: at, x2: at, y1: height - 22, y2: height - 16 }),
+    bins.at(-1).high > 0 ? label(width, `${formatGain(unit, bins.at(-1).high)} ▲`, "end") : null,
+    s("line", { class: "zero", x1: at, x2: at, y1: 14, y2: height - 16 }),
   ];
 }
 
@@ -161,7 +166,11 @@ function verdictLine(state) {
   const forth = list.find((it) => is(it, state.a.variant, state.b.variant));
   const back = list.find((it) => is(it, state.b.variant, state.a.variant));
   const it = forth ?? back;
-  if (!it) return "This pair was not tested: differences are tested against the control.";
+  if (!it) {
+    const isControl = [state.a, state.b].some((of) => of.variant === run.control);
+    return `The tables hold no difference of this pair by ${metric.name}${
+      run.control === null || isControl ? "" : ": variants are tested against the control"}.`;
+  }
   if (it.gain === null) return `The pair could not be compared by ${metric.name}: ${METHODS[it.method] ?? it.method}.`;
   const names = [it.candidate, it.reference].map((of) => plain(run.variants[of].name));
   const interval = it.low_text ? ` [${it.low_text}, ${it.high_text}]` : "";
@@ -176,7 +185,7 @@ function pairSection(state) {
   const of = spread(state);
   const source = metric.by_case?.kind === "column" ? run.case_metrics[metric.by_case.index].name : metric.name;
   const parts = [
-    h("h2", { id: "pair" }, "Why: example by example ", h("span", { class: "of" }, `by ${metric.name}`)),
+    h("h2", { id: "pair" }, "Why: the examples ", h("span", { class: "of" }, `by ${metric.name}`)),
     pairChooser(state),
     h("p", { class: "lead" }, verdictLine(state)),
   ];

@@ -85,7 +85,7 @@ function intervalChart(scale, it, { zero = false, margin = null } = {}) {
 /** Round numbers below the charts of a table. */
 function axis(scale, unit) {
   const factor = unit === "%" ? 100 : 1;
-  const { at, decimals } = ticks(scale.low * factor, scale.high * factor, 4);
+  const { at, decimals } = ticks(scale.low * factor, scale.high * factor, 6);
   const marks = at.map((it) => [
     s("line", { class: "tick", x1: scale.at(it / factor), x2: scale.at(it / factor), y1: "0", y2: "4" }),
     s("text", { x: scale.at(it / factor), y: "17", "text-anchor": "middle" }, fixed(it, decimals)),
@@ -162,7 +162,8 @@ function ranking(state, model) {
 function differences(state, model) {
   const run = RUNS[state.run];
   const metric = run.metrics[state.metric];
-  const list = model.comparisons.map((it) => ({ ...it, value: it.gain })).filter((it) => it.metric === state.metric);
+  const list = model.comparisons.map((it) => ({ ...it, value: it.gain })).filter((it) => it.metric === state.metric)
+    .sort((a, b) => (number(b.gain) ?? -Infinity) - (number(a.gain) ?? -Infinity) || 0);
   if (list.length === 0) {
     const why = !run.is_finished ? "An unfinished run has no differences." : metric.is_descriptive
       ? `${metric.name} only describes: it has no interval and is not compared.`
@@ -225,10 +226,10 @@ function modelSection(state, model) {
   return h("section", { class: "model", "aria-label": `Results on ${plain(model.name)}` },
     h("h2", {}, run.models.length === 1 ? "Ranking" : `Ranking on ${plain(model.name)}`, " ",
       h("span", { class: "of" }, `by ${metric.name}`), tag),
-    isPrimary ? h("p", { class: "lead" }, model.sentence) : h("p", { class: "quiet" },
-      `Only ${primary} is confirmatory, the other metrics are exploratory: no standing is drawn from them.`),
+    isPrimary ? h("p", { class: "lead" }, model.sentence) : null,
+    run.is_finished ? h("p", { class: "quiet" }, `Only ${primary} is confirmatory, the other metrics are exploratory.`) : null,
     ranking(state, model),
-    isPrimary && model.legend ? h("p", { class: "quiet" }, model.legend) : null,
+    isPrimary && model.legend ? h("p", { class: "quiet legend" }, model.legend) : null,
     model.notes.length === 0 || !isPrimary ? null : h("ul", { class: "notes" }, model.notes.map((it) => h("li", {}, it))),
     metric.signature ? h("p", { class: "quiet" }, "Signature: ", h("code", {}, plain(metric.signature))) : null,
     h("h3", {}, "Differences"), differences(state, model));

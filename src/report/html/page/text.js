@@ -62,17 +62,22 @@ function shown(text, isOneLine) {
   return nodes.filter((it) => it !== "");
 }
 
+/** The start of a text, without half of a pair of surrogates at its end. */
+function cut(text, length) {
+  return text.slice(0, /[\ud800-\udbff]/.test(text[length - 1] ?? "") ? length - 1 : length);
+}
+
 /** A text of data or a model in a line of its own reading direction. */
 function inline(text) {
-  return h("bdi", { class: "untrusted" }, shown(text, true));
+  return h("bdi", { class: "untrusted" }, shown(cut(text, MAX_SHOWN), true), text.length > MAX_SHOWN ? "…" : null);
 }
 
 /** A text of data or a model with its lines; `start` is a part that stands back. */
 function block(text, { start = "", label = null } = {}) {
   const box = h("div", { class: "untrusted block", dir: "auto", role: label && "group", "aria-label": label });
   const draw = (limit) => {
-    const head = start.slice(0, limit);
-    const rest = text.slice(0, Math.max(0, limit - head.length));
+    const head = cut(start, limit);
+    const rest = cut(text, Math.max(0, limit - head.length));
     box.replaceChildren();
     if (head) box.append(h("span", { class: "shared" }, shown(head)));
     box.append(...shown(rest));

@@ -36,10 +36,10 @@ function tint(difference) {
 
 /** The heat map of one scored text on both sides. */
 function heatMap(state, a, b) {
-  const [nameA, nameB] = [sideName(state.a), sideName(state.b)];
+  const [nameA, nameB] = [sideName(state, state.a), sideName(state, state.b)];
   const isSame = a.of.length === b.of.length && a.of.every((it, i) => it.id === b.of[i].id);
   const nats = (it) => formatValue("nats", it);
-  const gain = (it) => formatGain("nats", it);
+  const gain = (it) => (Number.isNaN(it) ? NOTHING : formatGain("nats", it));
   const total = [sum(a.of), sum(b.of)];
   const sumLine = h("p", { class: "sum" }, "Sum: ", nameA, " ", h("b", {}, nats(total[0])), ", ", nameB, " ", h("b", {}, nats(total[1])),
     ", difference ", h("b", {}, gain(total[0] - total[1])), " nats. ",
@@ -94,7 +94,7 @@ function tokenDetails(state, example) {
   const body = h("div", {});
   const draw = (index) => {
     const [a, b] = shared[index];
-    const name = (choice) => plain(text(cases.choices[first][choice]?.[0] ?? null) ?? String(choice));
+    const name = (choice) => plain(cut(text(cases.choices[first][choice]?.[0] ?? null) ?? String(choice), 80));
     const pairs = shared.map(([it], i) => [i, `${name(it.choice)}${it.choice === right ? " (right)" : ""}`]);
     const chooser = shared.length === 1 ? null
       : labelled("Choice", select(`choice-${example}`, pairs, index, (it) => {
@@ -103,7 +103,7 @@ function tokenDetails(state, example) {
       }));
     body.replaceChildren(...[chooser, heatMap(state, a, b)].flat(2).filter(Boolean));
   };
-  const box = h("details", { class: "why" }, h("summary", {}, `Token by token: ${sideName(state.a)} against ${sideName(state.b)}`), body);
+  const box = h("details", { class: "why" }, h("summary", {}, `Token by token: ${sideName(state, state.a)} against ${sideName(state, state.b)}`), body);
   box.addEventListener("toggle", () => box.open && body.childElementCount === 0 && draw(start));
   return box;
 }
