@@ -175,7 +175,8 @@ function verdictLine(state) {
   const names = [it.candidate, it.reference].map((of) => plain(run.variants[of].name));
   const interval = it.low_text ? ` [${it.low_text}, ${it.high_text}]` : "";
   const p = it.p_adjusted ? `, p ${it.p_adjusted.startsWith("<") ? "" : "= "}${it.p_adjusted}` : "";
-  return `Gain of ${names[0]} over ${names[1]}: ${it.text}${interval} ${metric.difference_unit}${p}: ${it.verdict}.`;
+  return `Gain of ${names[0]} over ${names[1]}: ${it.text}${interval} ${metric.difference_unit}${p}: ${it.verdict}${
+    state.metric === run.primary ? "" : " (exploratory)"}.`;
 }
 
 /** The pair, its verdict and the spread of its differences. */
