@@ -339,15 +339,12 @@ fn hostile_run() -> (StoredRun, Vec<StoredToken>) {
                 it.clone_from(&id);
             }
         };
-        run.cases
-            .iter_mut()
-            .for_each(|it| of_example(&mut it.example_id));
-        run.choices
-            .iter_mut()
-            .for_each(|it| of_example(&mut it.example_id));
-        tokens
-            .iter_mut()
-            .for_each(|it| of_example(&mut it.example_id));
+        let of_cases = run.cases.iter_mut().map(|it| &mut it.example_id);
+        let of_choices = run.choices.iter_mut().map(|it| &mut it.example_id);
+        let of_tokens = tokens.iter_mut().map(|it| &mut it.example_id);
+        for it in of_cases.chain(of_choices).chain(of_tokens) {
+            of_example(it);
+        }
         let example = run.examples.last_mut().unwrap();
         example.id = id;
         example.cluster = Some(text.clone());
