@@ -86,7 +86,8 @@ pub fn run(
         let mut n_tokens = 0;
         while n_tokens < WINDOW_TOKENS {
             let Some(case) = cases.next() else { break };
-            n_tokens += case.requests().map(|it| it.tokens.len()).sum::<usize>();
+            // Priors are shared, so they hardly count.
+            n_tokens += case.own_requests().map(|it| it.tokens.len()).sum::<usize>();
             window.push(case);
         }
         run_window(
@@ -111,7 +112,9 @@ struct Window {
     outcomes: Vec<Option<Outcome>>,
     /// For each case, the indices of its requests.
     of_case: Vec<Vec<usize>>,
-    /// For each request, the cases that wait for it; a case may stand here twice.
+    /// Requests of the cases, those that only priors ask for counted once.
+    n_requests: usize,
+    /// For each request, the cases that have it as their own; a case may stand here twice.
     waiting: Vec<Vec<usize>>,
 }
 
@@ -120,20 +123,26 @@ impl Window {
         let mut window = Self::default();
         let mut index_of: HashMap<RequestKey, usize> = HashMap::new();
         for (case_index, case) in cases.iter().enumerate() {
-            let mut indices = Vec::new();
-            for request in case.requests() {
+            let mut index = |request: &Request| {
                 let key = request.key(engine.answerer());
-                let index = *index_of.entry(key).or_insert_with(|| {
+                *index_of.entry(key).or_insert_with(|| {
                     window.requests.push(request.clone());
                     window.keys.push(key);
                     window.waiting.push(Vec::new());
                     window.requests.len() - 1
-                });
-                window.waiting[index].push(case_index);
-                indices.push(index);
+                })
+            };
+            let mut indices: Vec<usize> = case.own_requests().map(&mut index).collect();
+            let of_priors: Vec<usize> = case.prior_requests().map(&mut index).collect();
+            for own in &indices {
+                window.waiting[*own].push(case_index);
             }
+            window.n_requests += indices.len();
+            indices.extend(of_priors);
             window.of_case.push(indices);
         }
+        // What priors alone ask for counts once, however many cases share it.
+        window.n_requests += window.waiting.iter().filter(|it| it.is_empty()).count();
         window.outcomes = vec![None; window.requests.len()];
         window
     }
@@ -157,7 +166,7 @@ fn run_window(
     on_case: &mut dyn FnMut(Case, Vec<Outcome>),
 ) -> Result<(), RunError> {
     let mut window = Window::new(&cases, engine);
-    tally.n_requests += window.of_case.iter().map(Vec::len).sum::<usize>();
+    tally.n_requests += window.n_requests;
     let mut told = |case: usize, from_store: bool| {
         on_progress(Progress::Answered {
             key: cases[case].key,
@@ -214,7 +223,7 @@ fn run_window(
 mod tests {
     use super::*;
     use crate::engine::fake::FakeEngine;
-    use crate::plan::ScoredText;
+    use crate::plan::{Priors, ScoredText};
 
     fn case(example: usize, tokens: &[u32]) -> Case {
         Case {
@@ -234,6 +243,7 @@ mod tests {
                 requests: Ok(vec![Request::loglikelihood(tokens, 1)]),
             }],
             generation: None,
+            priors: Priors::default(),
             n_dropped_shots: 0,
             n_truncated_tokens: 0,
         }

@@ -30,6 +30,7 @@ pub(crate) fn metrics(plan: &Plan, judges: &[TextJudge]) -> Vec<Metric> {
         n_fixed_choices: plan.n_fixed_choices(),
         n_repeats: plan.n_generations(),
         judges,
+        declared: &plan.experiment.spec.metrics,
         references: ReferenceCount::of(plan.answers.iter().map(|it| it.references.len())),
     };
     Metric::list(&facts)

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Write runs as one HTML file: ranking, differences, every example side by side
     #[command(after_long_help = help::REPORT)]
     Report(ReportArgs),
+    /// Ask the tables of all runs in SQL
+    #[command(after_long_help = help::QUERY)]
+    Query(QueryArgs),
     /// List, fetch and describe models
     Models(ModelsArgs),
     /// Write a small experiment with data to start from
@@ -189,6 +192,26 @@ pub(crate) struct ReportArgs {
     pub(crate) results: ResultsArgs,
 }
 
+/// `harness query`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QueryArgs {
+    /// One SELECT statement, in the SQL of SQLite
+    #[arg(value_name = "SQL")]
+    pub(crate) statement: String,
+    /// Ask only this run; may be repeated [default: all runs]
+    #[arg(long, value_name = "RUN", help_heading = "Selection")]
+    pub(crate) run: Vec<String>,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
+    /// Print as CSV, fit for spreadsheets: a text that looks like a formula gets an apostrophe
+    #[arg(long, help_heading = "Output", conflicts_with = "json")]
+    pub(crate) csv: bool,
+    /// Print as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
 /// `harness models`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelsArgs {
@@ -206,10 +229,10 @@ pub(crate) enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Fetch a built-in model into the model cache
+    /// Fetch a built-in model or one on the hub into its cache
     #[command(after_long_help = help::MODELS_PULL)]
     Pull {
-        /// Built-in model, with or without `builtin:` in front
+        /// Built-in model, with or without `builtin:`, or hf:OWNER/REPO@REVISION[/FILE]
         #[arg(value_name = "NAME")]
         name: String,
         /// Fetch nothing: fail if the model is not in the cache
@@ -222,10 +245,11 @@ pub(crate) enum ModelsCommand {
     /// Describe a model, or say why it cannot be used. Loads no weights
     #[command(after_long_help = help::MODELS_INFO)]
     Info {
-        /// `builtin:NAME`, or a path to a .gguf file or a checkpoint folder
+        /// `builtin:NAME`, hf:OWNER/REPO@REVISION[/FILE], or a path to a .gguf file or a
+        /// checkpoint folder
         #[arg(value_name = "SOURCE")]
         source: String,
-        /// Fetch nothing: fail if a built-in model is not in the cache
+        /// Fetch nothing: fail if the model is not in its cache
         #[arg(long)]
         offline: bool,
         /// Print as JSON

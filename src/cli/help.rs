@@ -78,6 +78,15 @@ Examples:
 The file holds all prompts, targets and generations of its runs. It needs nothing else, and
 opened in a browser it loads and sends nothing.";
 
+pub(super) const QUERY: &str = "\
+Tables: cases, choices, examples, metrics, comparisons, tokens (of runs with --tokens), runs.
+Every table has the columns experiment and run; README.md describes the rest.
+
+Examples:
+  harness query \"SELECT run, variant, value FROM metrics WHERE metric = 'acc'\"
+  harness query --run latest \"SELECT variant, avg(loglikelihood) FROM cases GROUP BY variant\"
+  harness query --json \"SELECT * FROM runs ORDER BY run DESC LIMIT 5\"";
+
 pub(super) const INIT: &str = "\
 Example:
   harness init demo
@@ -98,10 +107,15 @@ Examples:
   harness completions fish > ~/.config/fish/completions/harness.fish";
 
 pub(super) const MODELS_PULL: &str = "\
-Example:
+Examples:
   harness models pull smollm2-135m-instruct
+  harness models pull hf:OWNER/REPO@main
 
-`harness run` fetches what it needs by itself; this is for machines that are offline later.";
+`harness run` fetches what it needs by itself; this is for machines that are offline later.
+
+A model on the hub goes into the cache that Hugging Face's own tools use. HF_HOME, HF_HUB_CACHE,
+HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, HTTPS_PROXY and NO_PROXY mean what they mean
+there.";
 
 pub(super) const MODELS_INFO: &str = "\
 Examples:

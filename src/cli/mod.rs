@@ -18,6 +18,7 @@ mod open;
 mod output;
 mod plan;
 mod progress;
+mod query;
 mod report;
 mod run;
 mod show;
@@ -79,5 +80,6 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
         Command::Try(args) => try_example::run(args),
         Command::Show(args) => show::run(args),
         Command::Report(args) => report::run(args),
+        Command::Query(args) => query::run(args),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use harness::experiment::ModelSource;
+use harness::experiment::{ModelSource, SourceError};
 use harness::model::builtin::{self, Builtin, PullProgress};
 use harness::model::{Model, ModelError, ModelInfo, OpenOptions, open};
 use serde_json::json;
@@ -36,17 +36,26 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             offline,
             quiet,
         } => {
-            let name = name.strip_prefix("builtin:").unwrap_or(name);
-            let source = ModelSource::Builtin(name.to_owned());
             let verbosity = if *quiet {
                 Verbosity::Quiet
             } else {
                 Verbosity::Normal
             };
+            let kind = kind(verbosity);
+            if name.starts_with("hf:") {
+                return match name.parse() {
+                    Ok(source) => told(find(&source, *offline, kind), None, |model| {
+                        pulled_from_hub(&model)
+                    }),
+                    Err(err) => Ok(refused(&err)),
+                };
+            }
+            let name = name.strip_prefix("builtin:").unwrap_or(name);
+            let source = ModelSource::Builtin(name.to_owned());
             // Opening fetches, and checks the digest of what was there before.
             let opened = Builtin::find(name)
                 .map_err(ModelError::from)
-                .and_then(|it| Ok((it, find(&source, *offline, kind(verbosity))?)));
+                .and_then(|it| Ok((it, find(&source, *offline, kind)?)));
             told(opened, None, |(builtin, model)| {
                 pulled_text(builtin, &model)
             })
@@ -56,10 +65,12 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             offline,
             json,
         } => {
-            // A bare word may be a folder here, as in any shell command.
-            let parsed = source
-                .parse()
-                .unwrap_or_else(|_| ModelSource::Path(source.into()));
+            let parsed = match source.parse() {
+                Ok(parsed) => parsed,
+                Err(err @ SourceError::Hub { .. }) => return Ok(refused(&err)),
+                // A bare word may be a folder here, as in any shell command.
+                Err(SourceError::Unclear { .. }) => ModelSource::Path(source.into()),
+            };
             let model = find(&parsed, *offline, kind(Verbosity::Normal));
             told(model, hint(source).as_deref(), |model| {
                 if *json {
@@ -93,17 +104,23 @@ fn told<T>(
             Ok(Exit::Done)
         }
         Err(err) => {
-            output::error(&err, hint);
+            let own = err.hint();
+            output::error(&err, own.as_deref().or(hint));
             Ok(Exit::Refused)
         }
     }
 }
 
+/// Says that the source of a hub's model is not written as it should be.
+fn refused(err: &SourceError) -> Exit {
+    let hint = "write hf:OWNER/REPO@REVISION, with /FILE after it for one `.gguf` file; the \
+                revision is a commit, tag or branch such as `main`";
+    output::error(err, Some(hint));
+    Exit::Refused
+}
+
 /// What was probably meant by a source that cannot be opened.
 fn hint(source: &str) -> Option<String> {
-    if source.starts_with("hf:") {
-        return Some("name the folder of the files in the hub's cache instead".to_owned());
-    }
     let builtin = builtin::list().iter().find(|it| it.name == source)?;
     Some(format!("did you mean `builtin:{}`?", builtin.name))
 }
@@ -123,6 +140,12 @@ pub(crate) fn fetching(kind: Kind, name: &str) -> impl FnMut(PullProgress) + use
             total_bytes,
         } => {
             download.update("unpacking", n_bytes, total_bytes);
+        }
+        PullProgress::Waiting {
+            n_bytes,
+            total_bytes,
+        } => {
+            download.update("waiting for another process to fetch", n_bytes, total_bytes);
         }
         PullProgress::Done { .. } => download.clear(),
     }
@@ -184,6 +207,17 @@ fn pulled_text(builtin: &Builtin, model: &Model) -> String {
     ])
 }
 
+fn pulled_from_hub(model: &Model) -> String {
+    let info = model.info();
+    let text = format!("{}\n", output::harmless(&info.source));
+    text + &rows(&[
+        ("files", info.files.join("\n")),
+        ("size", bytes(info.weights_bytes)),
+        ("commit", info.revision.unwrap_or_default()),
+        ("digest", info.digest),
+    ])
+}
+
 fn info_json(model: &Model) -> String {
     let info = model.info();
     output::json(&json!({
@@ -212,7 +246,9 @@ fn text_of(info: &ModelInfo, chat: String) -> String {
         n => format!(", {n} of them without a text"),
     };
     let text = format!("{}\n", output::harmless(&info.source));
-    text + &rows(&[
+    let commit = info.revision.iter().map(|it| ("commit", it.clone()));
+    let mut facts: Vec<_> = commit.collect();
+    facts.extend([
         ("files", info.files.join("\n")),
         ("size", bytes(info.weights_bytes)),
         ("architecture", info.architecture.clone()),
@@ -236,7 +272,8 @@ fn text_of(info: &ModelInfo, chat: String) -> String {
         ("chat template", chat),
         ("tokenizer digest", info.tokenizer_digest.clone()),
         ("digest", info.digest.clone()),
-    ])
+    ]);
+    text + &rows(&facts)
 }
 
 /// Memory of all weights as f32, in bytes.
@@ -275,6 +312,7 @@ mod tests {
     fn info() -> ModelInfo {
         ModelInfo {
             source: "ckpt\u{1b}[2J".to_owned(),
+            revision: None,
             files: vec![
                 "ckpt/a.safetensors".to_owned(),
                 "ckpt/b.safetensors".to_owned(),
@@ -283,6 +321,7 @@ mod tests {
             architecture: "llama".to_owned(),
             n_parameters: 134_515_008,
             quantisation: "272 F32".to_owned(),
+            file_type: None,
             n_context: 8192,
             n_vocab: 49_152,
             n_padding: 0,
@@ -298,6 +337,20 @@ mod tests {
     #[test]
     fn info_of_a_model() {
         insta::assert_snapshot!(text_of(&info(), "yes".to_owned()));
+    }
+
+    #[test]
+    fn info_tells_the_commit_of_a_model_on_the_hub() {
+        let info = ModelInfo {
+            revision: Some("c1899de2".to_owned()),
+            ..info()
+        };
+        let text = text_of(&info, "yes".to_owned());
+        let line = text.lines().nth(1).unwrap();
+        assert_eq!(
+            line.split_whitespace().collect::<Vec<_>>(),
+            ["commit", "c1899de2"]
+        );
     }
 
     #[test]

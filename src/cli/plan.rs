@@ -38,6 +38,8 @@ struct Totals {
     n_generations: usize,
     n_tokens: usize,
     distinct: HashSet<RequestKey>,
+    /// What is asked of the choices without the examples.
+    of_priors: HashSet<RequestKey>,
 }
 
 /// Plans one experiment and tells what it would ask.
@@ -117,7 +119,7 @@ impl Totals {
             model_digest,
             numerics: String::new(),
         };
-        for request in case.requests() {
+        for request in case.own_requests() {
             match request.work {
                 Work::Loglikelihood { .. } => self.n_likelihoods += 1,
                 Work::Generation(_) => self.n_generations += 1,
@@ -125,6 +127,14 @@ impl Totals {
             self.n_tokens += request.tokens.len();
             self.distinct.insert(request.key(&answerer));
         }
+        for request in case.prior_requests() {
+            self.of_priors.insert(request.key(&answerer));
+        }
+    }
+
+    /// Requests that only priors ask for.
+    fn n_priors(&self) -> usize {
+        self.of_priors.difference(&self.distinct).count()
     }
 }
 
@@ -157,6 +167,12 @@ fn as_text(
         totals.distinct.len(),
         totals.n_tokens
     ));
+    let n_priors = totals.n_priors();
+    if 0 < n_priors {
+        lines.push(format!(
+            "{n_priors} more likelihoods of the choices without the examples, for label priors"
+        ));
+    }
     lines.push(format!("ranked by {}{}", plan.primary(), forecast(plan)));
     let chosen: Vec<&str> = plan.variants.iter().map(|it| it.name.as_str()).collect();
     let width = chosen
@@ -406,6 +422,7 @@ fn as_json(plan: &Plan, counts: &[Vec<Counts>], totals: &Totals) -> serde_json::
         "n_likelihoods": totals.n_likelihoods,
         "n_generations": totals.n_generations,
         "n_distinct_requests": totals.distinct.len(),
+        "n_prior_requests": totals.n_priors(),
         "n_tokens": totals.n_tokens,
         "models": models.collect::<Vec<_>>(),
     })

@@ -33,6 +33,10 @@ pub enum MetricName {
     Brier,
     /// Expected calibration error over 10 bins of equal counts.
     Ece,
+    /// Share of the commonest target: what a constant answer scores.
+    AccMajority,
+    /// `acc` of the choices' loglikelihoods without any prompt.
+    AccNoContext,
     /// `acc` by loglikelihood minus that of the choice after an empty context or a premise.
     AccPmi,
     /// `acc` after contextual calibration.
@@ -82,7 +86,7 @@ pub enum Requires {
 
 impl MetricName {
     /// Every metric, in the order in which messages list them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Loglikelihood,
         Self::LoglikelihoodPerToken,
         Self::LoglikelihoodPerByte,
@@ -95,6 +99,8 @@ impl MetricName {
         Self::MacroF1,
         Self::Brier,
         Self::Ece,
+        Self::AccMajority,
+        Self::AccNoContext,
         Self::AccPmi,
         Self::AccCalibrated,
         Self::ExactMatch,
@@ -128,6 +134,8 @@ impl MetricName {
             Self::MacroF1 => "macro_f1",
             Self::Brier => "brier",
             Self::Ece => "ece",
+            Self::AccMajority => "acc_majority",
+            Self::AccNoContext => "acc_no_context",
             Self::AccPmi => "acc_pmi",
             Self::AccCalibrated => "acc_calibrated",
             Self::ExactMatch => "exact_match",
@@ -163,6 +171,8 @@ impl MetricName {
             | Self::MacroF1
             | Self::Brier
             | Self::Ece
+            | Self::AccMajority
+            | Self::AccNoContext
             | Self::AccPmi
             | Self::AccCalibrated => Requires::Choices,
             Self::Regex | Self::MaxLength | Self::IsJson => Requires::Generation,
@@ -213,7 +223,10 @@ impl MetricName {
 
     /// Whether it only describes a run: it has no interval, and ranks and gates nothing.
     pub const fn is_descriptive(self) -> bool {
-        matches!(self, Self::Ece | Self::Perplexity)
+        matches!(
+            self,
+            Self::Ece | Self::Perplexity | Self::AccMajority | Self::AccNoContext
+        )
     }
 
     /// For a descriptive metric, the one to rank or gate by.
@@ -221,6 +234,7 @@ impl MetricName {
         match self {
             Self::Perplexity => Some(Self::LoglikelihoodPerToken),
             Self::Ece => Some(Self::Brier),
+            Self::AccMajority | Self::AccNoContext => Some(Self::Acc),
             _ => None,
         }
     }
@@ -313,6 +327,8 @@ mod tests {
             "macro_f1",
             "brier",
             "ece",
+            "acc_majority",
+            "acc_no_context",
         ];
         assert_eq!(automatic, expected);
     }

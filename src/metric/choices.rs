@@ -1,7 +1,7 @@
 //! What choices' log-likelihoods say: the predicted one, and how sure the model was.
 
 use crate::experiment::MetricName;
-use crate::score::ChoiceScore;
+use crate::score::{ChoiceScore, softmax};
 
 /// The index of the largest value; ties go to the lowest index.
 fn argmax(values: impl Iterator<Item = f64>) -> Option<usize> {
@@ -42,8 +42,11 @@ pub(super) fn choice_value(name: MetricName, choices: &[ChoiceScore]) -> Option<
                 .iter()
                 .map(|it| it.loglikelihood / it.n_bytes() as f64),
         )),
+        MetricName::AccCalibrated => accuracy(beyond(choices, |it| it.prior.map(f64::ln))),
+        MetricName::AccPmi => accuracy(beyond(choices, |it| it.unconditional)),
+        MetricName::AccNoContext => accuracy(unprompted(choices)),
         MetricName::Brier => {
-            let probabilities = probabilities(choices);
+            let probabilities = softmax(&loglikelihoods(choices));
             let squares = probabilities.iter().enumerate().map(|(i, p)| {
                 let right = f64::from(u8::from(i == target));
                 (p - right) * (p - right)
@@ -54,18 +57,32 @@ pub(super) fn choice_value(name: MetricName, choices: &[ChoiceScore]) -> Option<
     }
 }
 
-/// Softmax of the log-likelihoods over the choices.
-fn probabilities(choices: &[ChoiceScore]) -> Vec<f64> {
-    let max = choices
+fn loglikelihoods(choices: &[ChoiceScore]) -> Vec<f64> {
+    choices.iter().map(|it| it.loglikelihood).collect()
+}
+
+/// The choice that is likeliest beyond what `prior` says of it in nats; `None` without a prior.
+///
+/// A choice that is impossible and was expected to be is never the predicted one.
+fn beyond(choices: &[ChoiceScore], prior: impl Fn(&ChoiceScore) -> Option<f64>) -> Option<usize> {
+    let gains: Option<Vec<f64>> = choices
         .iter()
-        .map(|it| it.loglikelihood)
-        .fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = choices
-        .iter()
-        .map(|it| (it.loglikelihood - max).exp())
+        .map(|it| {
+            let gain = it.loglikelihood - prior(it)?;
+            Some(if gain.is_nan() {
+                f64::NEG_INFINITY
+            } else {
+                gain
+            })
+        })
         .collect();
-    let total: f64 = weights.iter().sum();
-    weights.into_iter().map(|it| it / total).collect()
+    argmax(gains?.into_iter())
+}
+
+/// The choice that is likeliest without a prompt.
+fn unprompted(choices: &[ChoiceScore]) -> Option<usize> {
+    let logs: Option<Vec<f64>> = choices.iter().map(|it| it.unconditional).collect();
+    argmax(logs?.into_iter())
 }
 
 /// For macro F1: for each class hits, predictions and targets. For the calibration
@@ -79,7 +96,12 @@ pub(super) fn choice_statistics(
     let predicted = predicted_choice(choices)?;
     if name == MetricName::Ece {
         let is_right = f64::from(u8::from(predicted == target));
-        return Some(vec![probabilities(choices)[predicted], is_right]);
+        return Some(vec![softmax(&loglikelihoods(choices))[predicted], is_right]);
+    }
+    if name == MetricName::AccMajority {
+        let mut targets = vec![0.0; n_choices];
+        targets[target] = 1.0;
+        return Some(targets);
     }
     let mut counts = vec![0.0; 3 * n_choices];
     counts[3 * predicted + 1] = 1.0;
@@ -130,6 +152,13 @@ pub(super) fn calibration_error(predictions: &[Vec<f64>]) -> Option<f64> {
     Some((0..BINS).map(gap).sum())
 }
 
+/// The share of the commonest target; `targets` has a 1 at the right choice of each example.
+pub(super) fn majority_share(targets: &[Vec<f64>]) -> Option<f64> {
+    let n_choices = targets.first()?.len();
+    let counts = (0..n_choices).map(|i| targets.iter().map(|it| it[i]).sum::<f64>());
+    Some(counts.fold(0.0, f64::max) / targets.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +169,8 @@ mod tests {
             is_target,
             loglikelihood,
             n_tokens: 1,
+            prior: None,
+            unconditional: None,
         }
     }
 
@@ -173,6 +204,61 @@ mod tests {
         let wrong = [choice(logs[0], "a", false), choice(logs[1], "b", true)];
         assert!((choice_value(MetricName::Brier, &right).unwrap() - 0.125).abs() < 1e-12);
         assert!((choice_value(MetricName::Brier, &wrong).unwrap() - 1.125).abs() < 1e-12);
+    }
+
+    fn with_priors(
+        loglikelihood: f64,
+        prior: f64,
+        unconditional: f64,
+        is_target: bool,
+    ) -> ChoiceScore {
+        ChoiceScore {
+            prior: Some(prior),
+            unconditional: Some(unconditional),
+            ..choice(loglikelihood, "a", is_target)
+        }
+    }
+
+    #[test]
+    fn corrected_accuracies_take_away_what_was_expected() {
+        // Probability 0.6 against 0.4, but 0.9 and 0.1 were expected: 2/3 against 4.
+        let choices = [
+            with_priors(0.6f64.ln(), 0.9, -1.0, false),
+            with_priors(0.4f64.ln(), 0.1, -1.2, true),
+        ];
+        assert_eq!(choice_value(MetricName::Acc, &choices), Some(0.0));
+        assert_eq!(choice_value(MetricName::AccCalibrated, &choices), Some(1.0));
+        // ln 0.6 + 1 = 0.49 against ln 0.4 + 1.2 = 0.28.
+        assert_eq!(choice_value(MetricName::AccPmi, &choices), Some(0.0));
+        // Without a prompt -1 beats -1.2.
+        assert_eq!(choice_value(MetricName::AccNoContext, &choices), Some(0.0));
+        let none = [choice(-1.0, "a", true), choice(-2.0, "b", false)];
+        for name in [
+            MetricName::AccCalibrated,
+            MetricName::AccPmi,
+            MetricName::AccNoContext,
+        ] {
+            assert_eq!(choice_value(name, &none), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_impossible_and_was_expected_to_be_is_not_predicted() {
+        let inf = f64::NEG_INFINITY;
+        let choices = [
+            with_priors(inf, 0.0, inf, false),
+            with_priors(-9.0, 1.0, -1.0, true),
+        ];
+        assert_eq!(choice_value(MetricName::AccCalibrated, &choices), Some(1.0));
+        assert_eq!(choice_value(MetricName::AccPmi, &choices), Some(1.0));
+    }
+
+    #[test]
+    fn the_majority_is_the_commonest_target() {
+        // Targets 0, 1, 1: two of three.
+        let targets = [vec![1.0, 0.0], vec![0.0, 1.0], vec![0.0, 1.0]];
+        assert!((majority_share(&targets).unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(majority_share(&[]), None);
     }
 
     #[test]

@@ -10,12 +10,12 @@ mod choices;
 
 use std::sync::Arc;
 
-use crate::experiment::{MetricName, Requires};
+use crate::experiment::{MetricName, MetricOptions, MetricSpec, Requires};
 use crate::score::Score;
 use crate::stats::{Direction, Estimate, Interval, Sample, StatsError};
 use crate::text_metric::{self, ReferenceCount, TextJudge};
 
-use choices::{calibration_error, choice_statistics, choice_value, macro_f1};
+use choices::{calibration_error, choice_statistics, choice_value, macro_f1, majority_share};
 pub use choices::{is_tie, predicted_choice};
 
 /// How values are printed.
@@ -65,6 +65,8 @@ pub struct Facts<'a> {
     pub n_repeats: usize,
     /// The declared text metrics.
     pub judges: &'a [TextJudge],
+    /// Everything that `[[metrics]]` declares.
+    pub declared: &'a [MetricSpec],
     /// How many references the examples have, for signatures.
     pub references: ReferenceCount,
 }
@@ -136,6 +138,10 @@ impl Metric {
     /// The metrics of an experiment: likelihood, choices, then the declared ones.
     pub fn list(facts: &Facts<'_>) -> Vec<Self> {
         let mut metrics = Vec::new();
+        let has_premise = facts
+            .declared
+            .iter()
+            .any(|it| matches!(it.options, MetricOptions::AccPmi { premise: Some(_) }));
         for name in MetricName::ALL.into_iter().filter(|it| it.is_automatic()) {
             match name.requires() {
                 Requires::Target if facts.has_target => {
@@ -143,12 +149,28 @@ impl Metric {
                 }
                 Requires::Choices if facts.has_choices => {
                     let n_choices = facts.n_fixed_choices.unwrap_or(0);
-                    // Confusion counts need classes that mean the same in every example.
-                    if name != MetricName::MacroF1 || facts.n_fixed_choices.is_some() {
+                    // Classes must mean the same in every example, and nothing stand before them.
+                    let is_defined = match name {
+                        MetricName::MacroF1 | MetricName::AccMajority => {
+                            facts.n_fixed_choices.is_some()
+                        }
+                        MetricName::AccNoContext => !has_premise,
+                        _ => true,
+                    };
+                    if is_defined {
                         metrics.push(Self::automatic(name, Source::Choices { name, n_choices }));
                     }
                 }
                 _ => {}
+            }
+        }
+        for spec in facts.declared.iter().filter(|_| facts.has_choices) {
+            let name = spec.metric.value;
+            if matches!(name, MetricName::AccPmi | MetricName::AccCalibrated) {
+                metrics.push(Self {
+                    name: spec.name.clone(),
+                    ..Self::automatic(name, Source::Choices { name, n_choices: 0 })
+                });
             }
         }
         for (index, judge) in facts.judges.iter().enumerate() {
@@ -232,7 +254,13 @@ impl Metric {
     pub fn is_per_case(&self) -> bool {
         match &self.source {
             Source::Likelihood(_) | Source::Corpus { .. } => false,
-            Source::Choices { name, .. } => !matches!(name, MetricName::MacroF1 | MetricName::Ece),
+            Source::Choices { name, .. } => !matches!(
+                name,
+                MetricName::MacroF1
+                    | MetricName::Ece
+                    | MetricName::AccMajority
+                    | MetricName::AccNoContext
+            ),
             Source::Judgement { .. } => true,
         }
     }
@@ -258,7 +286,9 @@ impl Metric {
             Source::Likelihood(MetricName::Loglikelihood) => Values::Mean(Vec::new()),
             Source::Likelihood(_) => Values::Ratio(Vec::new()),
             Source::Choices { name, .. } => match name {
-                MetricName::MacroF1 | MetricName::Ece => Values::Corpus(Vec::new()),
+                MetricName::MacroF1 | MetricName::Ece | MetricName::AccMajority => {
+                    Values::Corpus(Vec::new())
+                }
                 MetricName::Brier => Values::Mean(Vec::new()),
                 _ => Values::Proportion(Vec::new()),
             },
@@ -356,6 +386,20 @@ impl Metric {
                 .corpus()
                 .and_then(calibration_error)
                 .map(|it| self.bare(it, units.examples.len())),
+            Source::Choices {
+                name: MetricName::AccMajority,
+                ..
+            } => units
+                .corpus()
+                .and_then(majority_share)
+                .map(|it| self.bare(it, units.examples.len())),
+            Source::Choices {
+                name: MetricName::AccNoContext,
+                ..
+            } => {
+                let sample = units.sample(self, None).ok();
+                sample.map(|it| self.bare(it.value(), it.n_units()))
+            }
             _ => units.sample(self, clusters).ok().map(|it| it.estimate()),
         };
         Measurement {

@@ -1,5 +1,6 @@
 //! One variant applied to one example on one model: the prompt and its requests.
 
+use super::priors::Priors;
 use crate::request::{Failure, Request};
 
 /// Where a case stands in the plan; indices into the plan's lists.
@@ -28,6 +29,8 @@ pub struct Case {
     pub scored: Vec<ScoredText>,
     /// The generation, where the experiment asks for one.
     pub generation: Option<Result<Request, Failure>>,
+    /// What the model prefers without the example; empty without choices and on later repeats.
+    pub priors: Priors,
     /// Shots that were dropped so that the prompt fits.
     pub n_dropped_shots: usize,
     /// Context tokens that were cut on the left so that the prompt fits.
@@ -46,18 +49,29 @@ pub struct ScoredText {
     /// Whether a token straddles the border between prompt and scored text.
     pub boundary_merge: bool,
     /// Requests whose logprobs together are those of the text; or why there are none.
-    pub requests: Result<Vec<Request>, Failure>,
+    pub requests: Asked,
 }
 
+/// Requests whose logprobs together are those of one text; or why there are none.
+pub type Asked = Result<Vec<Request>, Failure>;
+
 impl Case {
-    /// Every request of the case, scored texts first, in the order that
-    /// [`crate::score`] expects the outcomes.
+    /// Every request of the case, in the order that [`crate::score`] expects the outcomes: its
+    /// own, then those of its priors.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
-        let scored = self
-            .scored
-            .iter()
-            .filter_map(|it| it.requests.as_ref().ok())
-            .flatten();
+        self.own_requests().chain(self.prior_requests())
+    }
+
+    /// What is asked about this case alone: scored texts, then the generation.
+    pub fn own_requests(&self) -> impl Iterator<Item = &Request> {
+        let scored = self.scored.iter().map(|it| &it.requests);
+        let scored = scored.filter_map(|it| it.as_ref().ok()).flatten();
         scored.chain(self.generation.iter().filter_map(|it| it.as_ref().ok()))
+    }
+
+    /// What is asked for its priors, which many cases share.
+    pub fn prior_requests(&self) -> impl Iterator<Item = &Request> {
+        let texts = self.priors.texts();
+        texts.filter_map(|it| it.as_ref().ok()).flatten()
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::dataset::Fields;
 use crate::experiment::{Diagnostic, Diagnostics, FewshotSpec, Overflow, ShotOrder};
 use crate::request::{Digest, Failure, GenerationParams, Request, Sampling, sampling_stream};
 use crate::template::{self, Draw, Guard, Guarded};
 
 use super::Plan;
 use super::answers::AnswerTemplates;
-use super::case::{Case, CaseKey, ScoredText};
+use super::case::{Asked, Case, CaseKey, ScoredText};
 use super::join::{self, JoinError, Joined};
+use super::priors::{self, CONTENT_FREE, Cache, Priors, Want, Wanted};
 use super::prompt::{PlannedVariant, Rendering};
 
 /// One model's view of a plan: renders and tokenises cases.
@@ -19,6 +21,8 @@ pub struct Caser<'a> {
     guard: Guard,
     date: Option<String>,
     answers: AnswerTemplates<'a>,
+    wanted: Wanted,
+    cache: Cache,
 }
 
 /// A prompt that fits, or the best that could be done.
@@ -66,6 +70,8 @@ impl Plan {
                 .date
                 .map(|it| it.to_string()),
             answers,
+            wanted: Wanted::new(&self.experiment, self.n_fixed_choices().is_some()),
+            cache: Cache::default(),
         }
     }
 
@@ -106,7 +112,8 @@ impl Caser<'_> {
         let mut n_shots = variant.n_shots;
         let policy = self.plan.experiment.spec.scoring.overflow;
         loop {
-            let fitted = match self.render(key, variant, n_shots) {
+            let fields = &self.plan.row(key.example).fields;
+            let fitted = match self.render(key, variant, fields, n_shots) {
                 Ok(prompt) => self.fit(key, variant, prompt, policy),
                 Err(message) => self.broken(key, &message),
             };
@@ -115,6 +122,7 @@ impl Caser<'_> {
                 continue;
             }
             return Case {
+                priors: self.priors(key, &fitted.prompt.text),
                 key,
                 prompt: fitted.prompt.text,
                 n_context_tokens: fitted.n_context_tokens,
@@ -127,7 +135,8 @@ impl Caser<'_> {
     }
 
     fn try_prompt(&self, key: CaseKey, variant: &PlannedVariant) -> Result<(), String> {
-        let prompt = self.render(key, variant, variant.n_shots)?;
+        let fields = &self.plan.row(key.example).fields;
+        let prompt = self.render(key, variant, fields, variant.n_shots)?;
         let model = &self.plan.models[self.model].model;
         join::prompt_tokens(model, &prompt)
             .map(|_| ())
@@ -171,6 +180,7 @@ impl Caser<'_> {
         &self,
         key: CaseKey,
         variant: &PlannedVariant,
+        fields: &Fields,
         n_shots: usize,
     ) -> Result<Guarded, String> {
         let rendering = Rendering {
@@ -181,7 +191,7 @@ impl Caser<'_> {
             date: self.date.as_deref(),
         };
         let shots = self.shots(key, variant, n_shots);
-        rendering.prompt(variant, &self.plan.row(key.example).fields, &shots)
+        rendering.prompt(variant, fields, &shots)
     }
 
     /// Tokenises a prompt with everything scored after it.
@@ -193,11 +203,7 @@ impl Caser<'_> {
         policy: Overflow,
     ) -> Fitted {
         let model = &self.plan.models[self.model].model;
-        let default = join::default_delimiter(&prompt.text, variant.is_chat());
-        let delimiter = match &variant.delimiter {
-            Some(it) if !variant.is_chat() => it.as_str(),
-            _ => default,
-        };
+        let delimiter = delimiter(variant, &prompt.text);
         let mut fitted = Fitted {
             prompt,
             scored: Vec::new(),
@@ -240,6 +246,87 @@ impl Caser<'_> {
         choices
             .map(|(i, it)| (Some(i), answer.target_choice == Some(i), it))
             .collect()
+    }
+
+    /// The choices of a case without its example.
+    fn priors(&self, key: CaseKey, prompt: &str) -> Priors {
+        let wanted = self.wanted;
+        let has_choices = !self.plan.answers[key.example].choices.is_empty();
+        if key.repeat != 0 || !has_choices {
+            return Priors::default();
+        }
+        let variant = &self.plan.variants[key.variant];
+        let shots = self.shots(key, variant, variant.n_shots);
+        let content_free = (wanted.content_free != Want::No).then(|| {
+            let make = || self.content_free(key, variant);
+            self.cache.content_free(key.variant, &shots, make)
+        });
+        Priors {
+            content_free,
+            unconditional: match wanted.unconditional {
+                Want::No => Vec::new(),
+                Want::Shown | Want::Needed => self.unconditional(key, variant, prompt),
+            },
+            needs_content_free: wanted.content_free == Want::Needed,
+            needs_unconditional: wanted.unconditional == Want::Needed,
+        }
+    }
+
+    /// Every choice after each content-free prompt.
+    fn content_free(&self, key: CaseKey, variant: &PlannedVariant) -> Vec<Vec<Asked>> {
+        let after = |text: &&str| {
+            let fields = priors::content_free_fields(&self.plan.dataset, text);
+            let fitted = match self.render(key, variant, &fields, variant.n_shots) {
+                Ok(prompt) => self.fit(key, variant, prompt, Overflow::Error),
+                Err(message) => self.broken(key, &message),
+            };
+            fitted.scored.into_iter().map(|it| it.requests).collect()
+        };
+        CONTENT_FREE.iter().map(after).collect()
+    }
+
+    /// Every choice after an empty context, or after the premise.
+    fn unconditional(
+        &self,
+        key: CaseKey,
+        variant: &PlannedVariant,
+        prompt: &str,
+    ) -> Vec<Arc<Asked>> {
+        let lead = priors::lead(prompt, delimiter(variant, prompt));
+        let fields = &self.plan.row(key.example).fields;
+        let premise = self.plan.premise.as_ref().map_or(Ok(String::new()), |it| {
+            let rendered = it.1.render(&self.guard.fields(fields));
+            rendered.map_err(|err| err.to_string())
+        });
+        let make = |choice: &str| {
+            let requests = match &premise {
+                Ok(premise) => self.without_prompt(premise, &lead, choice),
+                Err(message) => Err(message.clone()),
+            };
+            requests.map_err(|message| Failure::Engine { message })
+        };
+        let shown = premise.as_deref().unwrap_or_default();
+        let choices = self.plan.answers[key.example].choices.iter();
+        choices
+            .map(|it| {
+                let name = (shown, lead.as_str(), it.as_str());
+                self.cache.unconditional(name, || make(it))
+            })
+            .collect()
+    }
+
+    fn without_prompt(
+        &self,
+        premise: &str,
+        lead: &str,
+        text: &str,
+    ) -> Result<Vec<Request>, String> {
+        let model = &self.plan.models[self.model].model;
+        let premise = priors::stripped_premise(self.guard.remove(premise));
+        let target = self.guard.remove(&self.guard.text(text));
+        let joined = join::join(model, &premise, lead, &target).map_err(|err| err.to_string())?;
+        let requests = joined.requests(model.n_context);
+        requests.ok_or_else(|| "the premise does not fit the model's context".to_owned())
     }
 
     fn scored(
@@ -378,5 +465,13 @@ impl Caser<'_> {
             n_truncated_tokens: 0,
             is_overflow: false,
         }
+    }
+}
+
+/// What stands between a prompt and a scored text.
+fn delimiter<'v>(variant: &'v PlannedVariant, prompt: &str) -> &'v str {
+    match &variant.delimiter {
+        Some(it) if !variant.is_chat() => it.as_str(),
+        _ => join::default_delimiter(prompt, variant.is_chat()),
     }
 }

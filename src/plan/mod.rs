@@ -13,22 +13,25 @@ mod contains;
 mod data;
 mod files;
 mod join;
+mod priors;
 mod prompt;
 mod template_check;
 
 use std::sync::Arc;
 
 pub use answers::Answer;
-pub use case::{Case, CaseKey, ScoredText};
+pub use case::{Asked, Case, CaseKey, ScoredText};
 pub use cases::Caser;
 pub use contains::ContainsTexts;
 pub use join::{JoinError, Joined, default_delimiter, join, prompt_tokens, stripped};
+pub use priors::{CONTENT_FREE, Priors};
 pub use prompt::PlannedVariant;
 
 use crate::dataset::{Dataset, Example, Row};
-use crate::experiment::{Diagnostic, Diagnostics, Experiment, MetricName, ModelSpec};
+use crate::experiment::{Diagnostic, Diagnostics, Experiment, MetricName, ModelSpec, TemplateText};
 use crate::model::Model;
 use crate::request::Digest;
+use crate::template::Template;
 use answers::AnswerTemplates;
 use contains::ContainsTemplates;
 use data::Data;
@@ -49,6 +52,7 @@ pub struct Draft {
     variants: Vec<PlannedVariant>,
     answers: Vec<Answer>,
     contains: Vec<Option<ContainsTemplates>>,
+    premise: Option<(TemplateText, Template)>,
     model_names: Vec<String>,
 }
 
@@ -70,6 +74,8 @@ pub struct Plan {
     /// The models that take part, in file order.
     pub models: Vec<PlannedModel>,
     contains: Vec<Option<ContainsTemplates>>,
+    /// The premise of `acc_pmi`.
+    premise: Option<(TemplateText, Template)>,
 }
 
 /// A model under its name in the experiment file.
@@ -86,6 +92,7 @@ struct Compiled {
     data: Data,
     variants: Vec<PlannedVariant>,
     contains: Vec<Option<ContainsTemplates>>,
+    premise: Option<(TemplateText, Template)>,
     model_names: Vec<String>,
 }
 
@@ -122,10 +129,12 @@ impl Compiled {
         let contains = metrics
             .map(|it| ContainsTemplates::compile(it, dataset, problems))
             .collect();
+        let premise = priors::premise(experiment, dataset, problems);
         Some(Self {
             data,
             variants,
             contains,
+            premise,
             model_names,
         })
     }
@@ -143,6 +152,12 @@ impl Compiled {
         for templates in self.contains.iter().flatten() {
             templates.try_rows(dataset, &rows, problems);
         }
+        if let Some((text, template)) = &self.premise {
+            let rows = rows.iter().map(|it| &dataset.rows[*it]);
+            let rows = rows.map(|it| (it.source_line, &it.fields));
+            template_check::try_rows(text, template, dataset, rows, problems);
+        }
+        priors::check(experiment, n_fixed_choices(&answers).is_some(), problems);
         answers
     }
 }
@@ -168,6 +183,7 @@ impl Draft {
             data: compiled.data,
             variants: compiled.variants,
             contains: compiled.contains,
+            premise: compiled.premise,
             model_names: compiled.model_names,
             experiment,
         })
@@ -217,6 +233,7 @@ impl Draft {
             variants: self.variants,
             models,
             contains: self.contains,
+            premise: self.premise,
         };
         let problems = plan.first_problems();
         if problems.has_errors() {
@@ -272,9 +289,7 @@ impl Plan {
 
     /// The number of choices, where every example has the same ones in the same order.
     pub fn n_fixed_choices(&self) -> Option<usize> {
-        let first = &self.answers.first()?.choices;
-        let is_fixed = !first.is_empty() && self.answers.iter().all(|it| it.choices == *first);
-        is_fixed.then_some(first.len())
+        n_fixed_choices(&self.answers)
     }
 
     /// Each example's cluster, if the experiment names them.
@@ -369,24 +384,15 @@ impl Plan {
     }
 }
 
+fn n_fixed_choices(answers: &[Answer]) -> Option<usize> {
+    let first = &answers.first()?.choices;
+    let is_fixed = !first.is_empty() && answers.iter().all(|it| it.choices == *first);
+    is_fixed.then_some(first.len())
+}
+
 /// What the file may say but this version cannot do yet.
 fn refuse_later_features(experiment: &Experiment, problems: &mut Diagnostics) {
     let spec = &experiment.spec;
-    for metric in &spec.metrics {
-        if matches!(
-            metric.metric.value,
-            MetricName::AccPmi | MetricName::AccCalibrated
-        ) {
-            problems.push(
-                Diagnostic::error(format!(
-                    "this version cannot compute `{}` yet",
-                    metric.metric.value
-                ))
-                .at(&metric.metric.place, "")
-                .help("remove the metric; `acc`, `acc_norm` and `acc_bytes` need no declaration"),
-            );
-        }
-    }
     for variant in spec.variants.values() {
         if let Some(adapter) = &variant.adapter {
             problems.push(

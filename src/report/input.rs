@@ -89,6 +89,9 @@ pub struct VariantInput {
     pub n_boundary_merges: usize,
     /// Cases in which several choices share the largest log-likelihood.
     pub n_ties: usize,
+    /// Every choice with its probability after content-free prompts, averaged over the cases;
+    /// empty where that was not asked for.
+    pub label_prior: Vec<(String, f64)>,
     /// Cases with a generation.
     pub n_generations: usize,
     /// Of those, cases that ended because `max_tokens` were written.
@@ -175,6 +178,9 @@ impl ReportInput {
             });
         }
         input.count_cases(run, &names)?;
+        for variant in input.models.iter_mut().flat_map(|it| &mut it.variants) {
+            variant.average_priors();
+        }
         for row in &run.metrics {
             let metric = names.metric(&row.metric)?;
             input.cell(&names, &row.model, &row.variant)?.measurements[metric] = measurement(row);
@@ -235,6 +241,8 @@ impl ReportInput {
             (&a.model, &a.variant, &a.example_id) == (&b.model, &b.variant, &b.example_id)
         };
         for choices in run.choices.chunk_by(of_case) {
+            let cell = self.cell(names, &choices[0].model, &choices[0].variant)?;
+            cell.add_priors(choices);
             let logs = || choices.iter().map(|it| it.loglikelihood);
             let best = logs().fold(f64::NEG_INFINITY, f64::max);
             if 1 < logs().filter(|it| *it == best).count() {
@@ -261,6 +269,7 @@ impl VariantInput {
             n_likelihoods: 0,
             n_boundary_merges: 0,
             n_ties: 0,
+            label_prior: Vec::new(),
             n_generations: 0,
             n_cut: 0,
             n_empty: 0,
@@ -268,6 +277,26 @@ impl VariantInput {
             n_truncated: 0,
             tokens_per_prompt: None,
             elapsed_seconds: None,
+        }
+    }
+
+    /// Adds the priors of one case's choices; sums until [`Self::average_priors`].
+    fn add_priors(&mut self, choices: &[StoredChoice]) {
+        for choice in choices {
+            let Some(prior) = choice.prior else { continue };
+            let name = line(&choice.choice);
+            match self.label_prior.iter_mut().find(|it| it.0 == name) {
+                Some(entry) => entry.1 += prior,
+                None => self.label_prior.push((name, prior)),
+            }
+        }
+    }
+
+    /// Turns sums of priors into means: the priors of one case sum to 1.
+    fn average_priors(&mut self) {
+        let n: f64 = self.label_prior.iter().map(|it| it.1).sum();
+        for (_, prior) in &mut self.label_prior {
+            *prior /= n;
         }
     }
 

@@ -67,6 +67,7 @@ struct VariantJson<'a> {
     unscored: IndexMap<&'a str, usize>,
     n_boundary_merges: usize,
     n_ties: usize,
+    label_prior: IndexMap<&'a str, f64>,
     n_generations: usize,
     n_cut_generations: usize,
     n_empty_generations: usize,
@@ -187,6 +188,11 @@ fn variant<'a>(
             .collect(),
         n_boundary_merges: variant.n_boundary_merges,
         n_ties: variant.n_ties,
+        label_prior: variant
+            .label_prior
+            .iter()
+            .map(|it| (it.0.as_str(), it.1))
+            .collect(),
         n_generations: variant.n_generations,
         n_cut_generations: variant.n_cut,
         n_empty_generations: variant.n_empty,

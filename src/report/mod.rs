@@ -18,6 +18,7 @@ mod input;
 pub mod json;
 mod notes;
 mod number;
+pub mod query;
 mod ranking;
 pub mod show;
 pub mod text;

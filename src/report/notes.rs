@@ -1,8 +1,13 @@
 //! The lines under a table: what the numbers above them do not show.
 
+use crate::metric::Unit;
+
 use super::number::{self, amount, count, counted, is_zero, share};
 use super::ranking::{Ranking, listed};
 use super::{ReportInput, VariantInput};
+
+/// Labels whose priors fit a line.
+const MAX_LABELS: usize = 6;
 
 /// A share of generations cut at `max_tokens` above which `stop` is worth a look.
 const CUT_SHARE: f64 = 0.20;
@@ -12,6 +17,8 @@ pub(super) fn notes(ranking: &Ranking<'_>) -> Vec<String> {
     let variants = &ranking.model.variants;
     let mut notes = Vec::new();
     notes.extend(luck(ranking));
+    notes.extend(trivial(ranking));
+    notes.extend(each(variants, label_prior));
     notes.extend(unscored(variants));
     notes.extend(unpaired(ranking));
     notes.extend(not_comparable(ranking));
@@ -48,6 +55,53 @@ fn luck(ranking: &Ranking<'_>) -> Option<String> {
         let less = amount(unit, luck);
         format!("Best of {n}: expect at least {less} less on new rows.")
     })
+}
+
+/// What takes no prompt at all: without it, an accuracy says little.
+fn trivial(ranking: &Ranking<'_>) -> Option<String> {
+    let values = |name: &str| -> Option<(f64, f64)> {
+        let metrics = &ranking.input.metrics;
+        let metric = metrics.iter().position(|it| it.name == name)?;
+        let estimates = ranking.model.variants.iter();
+        let values =
+            estimates.filter_map(|it| Some(it.measurements[metric].estimate.as_ref()?.value));
+        values.fold(None, |range, it| {
+            let (low, high) = range.unwrap_or((it, it));
+            Some((low.min(it), high.max(it)))
+        })
+    };
+    let shown = |(low, high): (f64, f64)| {
+        let [low, high] = [low, high].map(|it| number::value(Unit::Percent, it));
+        if low == high {
+            format!("{low} %")
+        } else {
+            format!("{low} to {high} %")
+        }
+    };
+    let majority = values("acc_majority").map(shown);
+    let no_context = values("acc_no_context").map(shown);
+    let parts = [
+        majority.map(|it| format!("the commonest label alone {it}")),
+        no_context.map(|it| format!("the choices without any prompt {it}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("Trivial accuracy: {}.", parts.join(", ")))
+}
+
+/// What the prompt says of an example that says nothing.
+fn label_prior(variant: &VariantInput) -> Option<String> {
+    if variant.label_prior.is_empty() || MAX_LABELS < variant.label_prior.len() {
+        return None;
+    }
+    let label = |(name, prior): &(String, f64)| {
+        format!("{name} {} %", number::value(Unit::Percent, *prior))
+    };
+    let labels: Vec<String> = variant.label_prior.iter().map(label).collect();
+    Some(format!(
+        "Label prior of {}, for an input that says nothing: {}.",
+        variant.name,
+        labels.join(", ")
+    ))
 }
 
 fn unscored(variants: &[VariantInput]) -> Option<String> {

@@ -438,6 +438,40 @@ mod tests {
     }
 
     #[test]
+    fn a_classification_shows_what_takes_no_prompt() {
+        let mut run = sentiment();
+        for choice in &mut run.choices {
+            choice.prior = Some([0.25, 0.75][choice.choice_index]);
+        }
+        for name in ["acc_majority", "acc_no_context"] {
+            let record = run.manifest.metrics[0].clone();
+            run.manifest.metrics.push(crate::table::MetricRecord {
+                name: name.to_owned(),
+                is_descriptive: true,
+                is_declared: false,
+                ..record
+            });
+            for variant in ["bare", "few", "chat"] {
+                let metric = run.metrics.iter().find(|it| it.variant == variant);
+                let mut metric = metric.unwrap().clone();
+                name.clone_into(&mut metric.metric);
+                // Without a prompt the delimiter still tells variants apart.
+                let is_other = name == "acc_no_context" && variant == "chat";
+                metric.value = Some(if is_other { 0.55 } else { 0.525 });
+                run.metrics.push(metric);
+            }
+        }
+        let text = shown(&run, 120);
+        for line in [
+            "Trivial accuracy: the commonest label alone 52.5 %, the choices without any prompt \
+             52.5 to 55.0 %.",
+            "Label prior of few, for an input that says nothing: negative 25.0 %, positive 75.0 %.",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
     fn what_the_numbers_hide_stands_below_them() {
         let mut run = sentiment();
         run.cases[0].status = Status::ContextOverflow;

@@ -207,8 +207,7 @@ fn choices<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
         Column::count("n_tokens", each().map(|it| Some(it.n_tokens))),
         Column::count("n_chars", each().map(|it| Some(it.n_chars()))),
         Column::count("n_bytes", each().map(|it| Some(it.n_bytes()))),
-        // No metric of this version asks for what a choice is worth by itself.
-        Column::number("prior", each().map(|_| None)),
+        Column::number("prior", each().map(|it| it.prior)),
     ]);
     Table::new("choices", columns)
 }

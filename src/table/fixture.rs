@@ -59,6 +59,7 @@ pub(crate) fn manifest() -> Manifest {
         models: vec![ModelRecord {
             name: "smol".to_owned(),
             source: "builtin:smollm2-135m-instruct".to_owned(),
+            revision: None,
             digest: "m1".to_owned(),
             tokenizer_digest: "t1".to_owned(),
             architecture: "llama".to_owned(),
@@ -122,6 +123,7 @@ impl Run {
             has_choices: true,
             n_fixed_choices: Some(2),
             n_repeats: 2,
+            declared: &[],
             judges: &judges,
             references: ReferenceCount::of([1]),
         };
@@ -203,6 +205,8 @@ impl Run {
             is_target,
             loglikelihood,
             n_tokens: 1,
+            prior: None,
+            unconditional: None,
         };
         let choices = if is_first {
             // The wrong choice is impossible in `few` and likely in `bare`.

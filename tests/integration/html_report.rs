@@ -1,7 +1,7 @@
 //! The HTML report in a real browser, driven by `tests/html/drive.mjs`.
 //!
-//! Needs `node`, a Chromium and the npm package `playwright-core` in the folder of references;
-//! without one of them the test says what is missing and passes. The runs are made up here, so
+//! Needs `node`, a Chromium and the npm package `playwright-core`, which `tests/references.sh`
+//! installs; without one of them the test says what is missing and passes. The runs are made up here, so
 //! that the right counts are known before the page counts. With `HARNESS_SCREENSHOTS=DIR`
 //! pictures and a print are left there to be looked at.
 
@@ -18,6 +18,8 @@ use harness::table::{
     StoredRun, StoredToken, VariantRecord,
 };
 use serde_json::{Value, json};
+
+use super::references;
 
 /// As many as a page must show without delay.
 const N_EXAMPLES: usize = 2_000;
@@ -93,6 +95,7 @@ fn manifest(run: &str) -> Manifest {
         models: vec![ModelRecord {
             name: "smol".to_owned(),
             source: "builtin:smollm2-135m-instruct".to_owned(),
+            revision: None,
             digest: "0123456789abcdef".to_owned(),
             tokenizer_digest: "t".to_owned(),
             architecture: "llama".to_owned(),
@@ -378,38 +381,30 @@ fn program(names: &[&str]) -> Option<PathBuf> {
     places.into_iter().find(|it| it.is_file())
 }
 
-/// Where packages of other ecosystems are kept for tests.
-fn references() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("PROMPT_HARNESS_REFERENCES") {
-        return Some(PathBuf::from(folder));
+/// Node, a browser and the folder of node modules; `None`, and a line that says what is
+/// missing, if one of them is not there.
+fn tools() -> Option<(PathBuf, PathBuf, PathBuf)> {
+    let modules = references::folder().join("npm/node_modules");
+    let missing = |what: &str| references::skipped(what, Path::new("PATH"));
+    let Some(node) = program(&["node"]) else {
+        missing("no node");
+        return None;
+    };
+    let Some(browser) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
+        missing("no Chromium");
+        return None;
+    };
+    if !modules.join("playwright-core").is_dir() {
+        references::skipped("no playwright-core", &modules);
+        return None;
     }
-    let home = || std::env::var_os("HOME").map(|it| PathBuf::from(it).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(home)?;
-    Some(cache.join("prompt-harness").join("references"))
-}
-
-/// Node, a browser and the folder of node modules, or what is missing.
-fn tools() -> Result<(PathBuf, PathBuf, PathBuf), &'static str> {
-    let node = program(&["node"]).ok_or("there is no node")?;
-    let browser = program(&["chromium", "chromium-browser", "google-chrome"])
-        .ok_or("there is no Chromium")?;
-    let modules = references().map(|it| it.join("npm").join("node_modules"));
-    let modules = modules
-        .filter(|it| it.join("playwright-core").is_dir())
-        .ok_or("the folder of references has no playwright-core")?;
-    Ok((node, browser, modules))
+    Some((node, browser, modules))
 }
 
 #[test]
 fn the_page_works_in_a_browser() {
-    let (node, browser, modules) = match tools() {
-        Ok(tools) => tools,
-        Err(missing) => {
-            eprintln!("skipped: {missing}, so no browser opens the HTML report");
-            return;
-        }
+    let Some((node, browser, modules)) = tools() else {
+        return;
     };
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, pages: &[PageRun<'_>]| {

@@ -1,6 +1,6 @@
 //! What differs between the decoder families, as data.
 //!
-//! GPT-2, Llama, Qwen2 and Qwen3 are one decoder ([`super::decoder`]) under
+//! GPT-2, Llama, Mistral, Qwen2 and Qwen3 are one decoder ([`super::decoder`]) under
 //! different records: which norm, which positions, which biases, which MLP. Field
 //! names follow the papers; loaders fill the record from a GGUF's metadata or a
 //! `config.json`.
@@ -64,13 +64,6 @@ pub(crate) enum Mlp {
 }
 
 impl Architecture {
-    /// Rotary frequencies `theta^(-2i/D)`, computed in f32 as Hugging Face does.
-    pub(crate) fn rope_frequencies(head_dim: usize, theta: f32) -> Vec<f32> {
-        (0..head_dim / 2)
-            .map(|i| 1.0 / theta.powf((2 * i) as f32 / head_dim as f32))
-            .collect()
-    }
-
     /// Floats of one token's keys in one layer, `G·D`.
     pub(crate) fn kv_width(&self) -> usize {
         self.n_kv_head * self.head_dim

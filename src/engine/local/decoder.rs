@@ -1,9 +1,9 @@
-//! The decoder: one code path for GPT-2, Llama, Qwen2 and Qwen3.
+//! The decoder: one code path for GPT-2, Llama, Mistral, Qwen2 and Qwen3.
 //!
 //! Takes a [`Wave`] of flat rows, each with its own token, position and visible
 //! past, and returns hidden rows where asked. What differs between families is
 //! data ([`Architecture`]); the code follows the papers in order (Radford et al.
-//! 2019 for GPT-2, Touvron et al. 2023 for Llama). Checked against Hugging Face
+//! 2019 for GPT-2, Touvron et al. 2023 for Llama, Yang et al. 2025 for Qwen3). Checked against Hugging Face
 //! transformers in f32 (`tests/fixtures/models`).
 
 use std::ops::Range;

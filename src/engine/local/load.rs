@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::architecture::{Architecture, Mlp, NormKind};
+use super::architecture::{Architecture, Mlp, NormKind, Positions};
 use super::decoder::{Decoder, Layer};
-use super::families::{self, Layout, Qkv};
+use super::families::{self, Bias, Head, Layout, Qkv};
 use super::ops::{Linear, Norm};
 use super::weights::{Matrix, Weights, side_by_side};
 use crate::model::gguf;
@@ -33,10 +33,18 @@ pub enum LoadError {
         what: String,
     },
     /// A setting is absent or not of the expected type.
-    #[error("the model's setting `{name}` is missing or not a number")]
+    #[error("the model's setting `{name}` is missing or not {expected}")]
     Setting {
         /// The key.
         name: String,
+        /// What stands there in a model that loads.
+        expected: &'static str,
+    },
+    /// Two things that the checkpoint says cannot both be.
+    #[error("the model contradicts itself: {what}")]
+    Contradiction {
+        /// Both of them.
+        what: String,
     },
     /// A tensor is absent.
     #[error("the model has no tensor `{name}`")]
@@ -118,7 +126,7 @@ fn list(names: &[String]) -> String {
 /// Loads the weights of `model`.
 pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     let weights = Weights::open(model)?;
-    let (architecture, layout) = match &model.files {
+    let (mut architecture, layout) = match &model.files {
         ModelFiles::Gguf(path) => {
             let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
             let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
@@ -129,6 +137,7 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
         }
     };
     refuse_too_large(model.n_parameters)?;
+    divide_frequencies(&mut architecture, &layout, &weights)?;
     let source = Source {
         weights: &weights,
         layout: &layout,
@@ -136,6 +145,7 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     };
     let a = &architecture;
     let token_embedding = source.raw(layout.token_embedding, &[a.n_vocab, a.n_embd])?;
+    source.refuse_other_head(&token_embedding)?;
     let token_embedding = Tensor::from_vec(token_embedding, (a.n_vocab, a.n_embd), &Device::Cpu)?;
     let position_embedding = match layout.position_embedding {
         Some(name) => source.raw(name, &[a.n_context, a.n_embd])?,
@@ -145,6 +155,9 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     let layers = (0..a.n_layer)
         .into_par_iter()
         .map(|i| source.layer(i))
+        // The first layer's error, whichever is met first.
+        .collect::<Vec<_>>()
+        .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
     let norm = source.norm(layout.norm)?;
     for (i, name) in (0..a.n_layer).flat_map(|i| layout.derived.iter().map(move |it| (i, it))) {
@@ -162,6 +175,33 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
         norm,
         head,
     })
+}
+
+/// Divides the rotary frequencies by the factors that a GGUF stores, if it does.
+///
+/// That is how llama.cpp keeps Llama 3.1's scaling.
+fn divide_frequencies(
+    architecture: &mut Architecture,
+    layout: &Layout,
+    weights: &Weights,
+) -> Result<(), LoadError> {
+    let Some(name) = layout.rope_factors.map(|it| format!("{it}.weight")) else {
+        return Ok(());
+    };
+    let Positions::Rope { frequencies } = &mut architecture.positions else {
+        return Ok(());
+    };
+    if !weights.has(&name) {
+        return Ok(());
+    }
+    let factors = weights.take(&name, &[frequencies.len()])?;
+    if let Some(factor) = factors.iter().find(|it| **it <= 0.0) {
+        return Err(LoadError::unsupported(format!("{factor} in `{name}`")));
+    }
+    for (frequency, factor) in frequencies.iter_mut().zip(factors) {
+        *frequency /= factor;
+    }
+    Ok(())
 }
 
 /// Names a layer's tensor.
@@ -199,8 +239,32 @@ impl Source<'_> {
         })
     }
 
+    /// The biases of stored linear maps with `n_out` outputs each, one after the other.
+    fn biases(
+        &self,
+        bias: Bias,
+        names: &[String],
+        n_out: &[usize],
+    ) -> Result<Option<Vec<f32>>, LoadError> {
+        if bias == Bias::Absent {
+            return Ok(None);
+        }
+        let parts = names
+            .iter()
+            .zip(n_out)
+            .map(|(name, n)| self.bias(name, *n))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(parts.concat()))
+    }
+
     /// A linear map of `k` inputs made of several stored ones with `n_out` outputs each.
-    fn linear(&self, names: &[String], n_out: &[usize], k: usize) -> Result<Linear, LoadError> {
+    fn linear(
+        &self,
+        names: &[String],
+        n_out: &[usize],
+        k: usize,
+        bias: Bias,
+    ) -> Result<Linear, LoadError> {
         let n: usize = n_out.iter().sum();
         let weight = if self.layout.is_in_out {
             self.raw(&names[0], &[k, n])?
@@ -208,87 +272,113 @@ impl Source<'_> {
             let parts = names
                 .iter()
                 .zip(n_out)
-                .map(|(name, n)| {
-                    Ok(Matrix {
-                        values: self.raw(name, &[*n, k])?,
-                        n_rows: *n,
-                    })
-                })
+                .map(|(name, n)| self.matrix(name, *n, k))
                 .collect::<Result<Vec<_>, LoadError>>()?;
             side_by_side(&parts, k)
         };
-        self.finish_linear(weight, names, n_out, k)
-    }
-
-    fn finish_linear(
-        &self,
-        weight: Vec<f32>,
-        names: &[String],
-        n_out: &[usize],
-        k: usize,
-    ) -> Result<Linear, LoadError> {
-        let n: usize = n_out.iter().sum();
-        let bias = if self.layout.biases {
-            let parts = names
-                .iter()
-                .zip(n_out)
-                .map(|(name, n)| self.bias(name, *n))
-                .collect::<Result<Vec<_>, _>>()?;
-            Some(parts.concat())
-        } else {
-            None
-        };
         Ok(Linear {
             weight: Tensor::from_vec(weight, (k, n), &Device::Cpu)?,
-            bias,
+            bias: self.biases(bias, names, n_out)?,
         })
     }
 
+    fn matrix(&self, name: &str, n_rows: usize, k: usize) -> Result<Matrix, LoadError> {
+        let values = self.raw(name, &[n_rows, k])?;
+        Ok(Matrix { values, n_rows })
+    }
+
     fn qkv(&self, layer: usize) -> Result<Linear, LoadError> {
-        let a = self.architecture;
+        let (a, bias) = (self.architecture, self.layout.qkv_bias);
         let (q, g) = (a.n_head * a.head_dim, a.kv_width());
-        match &self.layout.qkv {
-            Qkv::Fused(name) => self.linear(&[numbered(name, layer)], &[q + 2 * g], a.n_embd),
+        match self.layout.qkv {
+            Qkv::Fused(name) => self.linear(&[numbered(name, layer)], &[q + 2 * g], a.n_embd, bias),
             Qkv::Split(names) => {
                 let names = names.map(|it| numbered(it, layer));
+                if !self.layout.is_interleaved {
+                    return self.linear(&names, &[q, g, g], a.n_embd, bias);
+                }
                 let mut parts = Vec::new();
                 for (name, n) in names.iter().zip([q, g, g]) {
-                    let values = self.raw(name, &[n, a.n_embd])?;
-                    parts.push(Matrix { values, n_rows: n });
+                    parts.push(self.matrix(name, n, a.n_embd)?);
                 }
-                if self.layout.is_interleaved {
-                    for part in &mut parts[..2] {
-                        part.values = half_split(&part.values, a.head_dim, a.n_embd);
-                    }
+                for part in &mut parts[..2] {
+                    part.values = half_split(&part.values, a.head_dim, a.n_embd);
+                }
+                let mut bias = self.biases(bias, &names, &[q, g, g])?;
+                if let Some(bias) = &mut bias {
+                    let rotated = half_split(&bias[..q + g], a.head_dim, 1);
+                    bias[..q + g].copy_from_slice(&rotated);
                 }
                 let weight = side_by_side(&parts, a.n_embd);
-                self.finish_linear(weight, &names, &[q, g, g], a.n_embd)
+                Ok(Linear {
+                    weight: Tensor::from_vec(weight, (a.n_embd, q + 2 * g), &Device::Cpu)?,
+                    bias,
+                })
             }
         }
+    }
+
+    /// The norms of single query and key heads, where the family has them.
+    fn query_key_norm(&self, layer: usize) -> Result<Option<(Norm, Norm)>, LoadError> {
+        let Some(names) = self.layout.query_key_norm else {
+            return Ok(None);
+        };
+        let [q, k] = names.map(|name| {
+            let weight = self.raw(&numbered(name, layer), &[self.architecture.head_dim])?;
+            let bias = Vec::new();
+            Ok::<_, LoadError>(Norm { weight, bias })
+        });
+        Ok(Some((q?, k?)))
     }
 
     fn layer(&self, i: usize) -> Result<Layer, LoadError> {
         let (a, layout) = (self.architecture, self.layout);
         let up: Vec<String> = layout.up.iter().map(|it| numbered(it, i)).collect();
         debug_assert_eq!(up.len(), if a.mlp == Mlp::SwiGlu { 2 } else { 1 });
-        let up = self.linear(&up, &vec![a.n_ff; up.len()], a.n_embd)?;
-        let attention_width = a.n_head * a.head_dim;
+        let up = self.linear(&up, &vec![a.n_ff; up.len()], a.n_embd, layout.mlp_bias)?;
+        let output = numbered(layout.output, i);
+        let down = numbered(layout.down, i);
         Ok(Layer {
             attention_norm: self.norm(&numbered(layout.attention_norm, i))?,
             qkv: self.qkv(i)?,
-            query_key_norm: None,
-            output: self.linear(&[numbered(layout.output, i)], &[a.n_embd], attention_width)?,
+            query_key_norm: self.query_key_norm(i)?,
+            output: self.linear(
+                &[output],
+                &[a.n_embd],
+                a.n_head * a.head_dim,
+                layout.output_bias,
+            )?,
             mlp_norm: self.norm(&numbered(layout.mlp_norm, i))?,
             up,
-            down: self.linear(&[numbered(layout.down, i)], &[a.n_embd], a.n_ff)?,
+            down: self.linear(&[down], &[a.n_embd], a.n_ff, layout.mlp_bias)?,
+        })
+    }
+
+    /// Refuses a tied head that is stored as well, with other values.
+    fn refuse_other_head(&self, token_embedding: &[f32]) -> Result<(), LoadError> {
+        let name = format!("{}.weight", self.layout.head_name);
+        if self.layout.head != Head::Tied || !self.weights.has(&name) {
+            return Ok(());
+        }
+        let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
+        if self.weights.take(&name, &[n_vocab, n_embd])? == token_embedding {
+            return Ok(());
+        }
+        Err(LoadError::Contradiction {
+            what: format!("its head is the embedding, but `{name}` differs from it"),
         })
     }
 
     /// The vocabulary head: its own tensor, or the embedding read the other way round.
     fn head(&self, token_embedding: &Tensor) -> Result<Linear, LoadError> {
         let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
-        let name = format!("{}.weight", self.layout.head);
-        let weight = if self.weights.has(&name) {
+        let name = format!("{}.weight", self.layout.head_name);
+        let is_own = match self.layout.head {
+            Head::Own => true,
+            Head::Tied => false,
+            Head::Found => self.weights.has(&name),
+        };
+        let weight = if is_own {
             let values = self.weights.take(&name, &[n_vocab, n_embd])?;
             Tensor::from_vec(values, (n_vocab, n_embd), &Device::Cpu)?.t()?
         } else {
@@ -338,6 +428,37 @@ fn free_memory_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::ModelSource;
+    use crate::model::{self, OpenOptions};
+
+    fn frequencies(name: &str) -> Vec<f32> {
+        let options = OpenOptions {
+            base: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models"),
+            ..OpenOptions::default()
+        };
+        let model = model::open(&ModelSource::Path(name.into()), &options, &mut |_| {}).unwrap();
+        match load(&model).unwrap().architecture.positions {
+            Positions::Rope { frequencies } => frequencies,
+            Positions::Learned => panic!("{name} has learned positions"),
+        }
+    }
+
+    /// llama.cpp stores factors, Hugging Face the rule behind them: up to the rounding of
+    /// two operations both give the same frequencies.
+    #[test]
+    fn factors_of_a_gguf_give_the_frequencies_of_the_checkpoint() {
+        let (ours, theirs) = (frequencies("tiny-llama3.gguf"), frequencies("tiny-llama3"));
+        assert_eq!(ours.len(), 8);
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!(
+                (a - b).abs() <= 2.0 * f32::EPSILON * b,
+                "{ours:?} {theirs:?}"
+            );
+        }
+        // The shortest wave is kept, the longest stretched 8 times: 100^(-14/16) / 8.
+        assert_eq!(theirs[0], 1.0);
+        assert!((theirs[7] - 0.002_222_85).abs() < 1e-8, "{theirs:?}");
+    }
 
     #[test]
     fn interleaved_heads_become_halves() {

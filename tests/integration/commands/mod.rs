@@ -7,6 +7,8 @@ mod interrupt;
 mod one_example;
 mod other;
 mod overflow;
+mod priors;
+mod query;
 mod readme;
 mod report;
 mod run;

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::{Bench, PHRASES};
+use crate::references;
+
 /// The lines of fenced blocks that call `harness`, as the words after it.
 fn commands(readme: &str) -> Vec<Vec<String>> {
     let mut is_code = false;
@@ -79,6 +82,40 @@ fn the_commands_of_the_readme_are_understood() {
                 words.join(" ")
             );
         }
+    }
+}
+
+/// Blocks of Python, each as one program.
+fn python_blocks(readme: &str) -> Vec<&str> {
+    let blocks = readme.split("```python\n").skip(1);
+    blocks.filter_map(|it| it.split("\n```").next()).collect()
+}
+
+/// Needs a Python with polars, duckdb, pandas and pyarrow: `tests/references.sh` installs one.
+#[test]
+fn the_python_of_the_readme_runs_on_real_tables() {
+    let readme = include_str!("../../../README.md");
+    let blocks = python_blocks(readme);
+    assert_eq!(blocks.len(), 3, "polars, duckdb and pandas");
+    let Some(python) = references::python(&["polars", "duckdb", "pandas", "pyarrow"]) else {
+        return;
+    };
+    let bench = Bench::new();
+    bench.write(
+        "translate.toml",
+        &PHRASES.replace("\"phrases\"", "\"translate\""),
+    );
+    bench.ok("run translate.toml --limit 8 --out results");
+    for block in blocks {
+        let output = Command::new(&python)
+            .current_dir(bench.folder.path())
+            .args(["-c", block])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}\n{said}");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("few"), "{block}\n{shown}");
     }
 }
 

@@ -8,13 +8,17 @@
 //! without a model. Knows `plan`, `request` and `text_metric`, and of `experiment`
 //! how metrics are declared; must not know `engine`.
 
+mod priors;
+
 use crate::experiment::{self, MetricName, MetricOptions, MetricSpec};
-use crate::plan::{Case, CaseKey, ContainsTexts, ScoredText};
+use crate::plan::{Asked, Case, CaseKey, ContainsTexts, ScoredText};
 use crate::request::{Failure, FinishReason, Outcome, Response};
 use crate::text_metric::{
     BleuTokenizer, CaseJudgement, ContainsMode, Normalizer, Pattern, TextJudge, TextMetric,
     TextMetricError,
 };
+
+pub use priors::softmax;
 
 /// Whether a case has its answers; says nothing about how good they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +127,11 @@ pub struct ChoiceScore {
     pub loglikelihood: f64,
     /// Scored tokens.
     pub n_tokens: usize,
+    /// Its probability among the choices after content-free prompts; `None` where not asked for.
+    pub prior: Option<f64>,
+    /// Its loglikelihood after an empty context or the premise, in nats; may be -inf. `None` where
+    /// not asked for.
+    pub unconditional: Option<f64>,
 }
 
 impl ChoiceScore {
@@ -207,6 +216,8 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
                         is_target: scored.is_target,
                         loglikelihood: read.loglikelihood,
                         n_tokens: read.tokens.len(),
+                        prior: None,
+                        unconditional: None,
                     });
                 }
                 if key.keep_tokens {
@@ -226,27 +237,16 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
             likelihood = None;
         }
     }
-    let generation = match &case.generation {
-        None => None,
-        Some(Err(failure)) => Some(Err(failure.clone())),
-        Some(Ok(_)) => outcomes.next(),
-    };
-    let generation = match generation {
-        Some(Ok(Response::Generation {
-            tokens,
-            text,
-            finish_reason,
-        })) => Some(Generation {
-            text,
-            finish_reason,
-            n_tokens: tokens.len(),
-        }),
-        Some(Err(failure)) => {
+    let generation = match read_generation(&case, &mut outcomes) {
+        Ok(generation) => generation,
+        Err(failure) => {
             report(Status::from(&failure), failure.to_string());
             None
         }
-        _ => None,
     };
+    if let Err(failure) = priors::add(&mut choices, &case.priors, &mut outcomes) {
+        report(Status::from(&failure), format!("prior: {failure}"));
+    }
     let mut judgements = Vec::with_capacity(key.judges.len());
     for (judge, conditions) in key.judges.iter().zip(key.conditions) {
         let judged = generation.as_ref().map(|it| match conditions {
@@ -280,6 +280,31 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
     }
 }
 
+/// The generation, where the case asks for one.
+fn read_generation(
+    case: &Case,
+    outcomes: &mut impl Iterator<Item = Outcome>,
+) -> Result<Option<Generation>, Failure> {
+    let outcome = match &case.generation {
+        None => return Ok(None),
+        Some(Err(failure)) => return Err(failure.clone()),
+        Some(Ok(_)) => outcomes.next(),
+    };
+    match outcome {
+        Some(Ok(Response::Generation {
+            tokens,
+            text,
+            finish_reason,
+        })) => Ok(Some(Generation {
+            text,
+            finish_reason,
+            n_tokens: tokens.len(),
+        })),
+        Some(Err(failure)) => Err(failure),
+        _ => Ok(None),
+    }
+}
+
 /// A text's tokens, put together from its requests.
 struct ReadText {
     loglikelihood: f64,
@@ -299,12 +324,21 @@ impl ReadText {
     }
 }
 
-/// Reads the outcomes of one scored text; takes all of them even after a failure.
+/// Reads the outcomes of one scored text.
 fn read_text(
     scored: &ScoredText,
     outcomes: &mut impl Iterator<Item = Outcome>,
 ) -> Result<ReadText, Failure> {
-    let requests = scored.requests.as_ref().map_err(Clone::clone)?;
+    read_asked(&scored.requests, scored.choice_index, outcomes)
+}
+
+/// Reads the outcomes of one text; takes all of them even after a failure.
+fn read_asked(
+    asked: &Asked,
+    choice_index: Option<usize>,
+    outcomes: &mut impl Iterator<Item = Outcome>,
+) -> Result<ReadText, Failure> {
+    let requests = asked.as_ref().map_err(Clone::clone)?;
     let mut read = ReadText {
         loglikelihood: 0.0,
         greedy_match: true,
@@ -324,7 +358,7 @@ fn read_text(
                     read.loglikelihood += f64::from(logprob);
                     read.greedy_match &= is_argmax;
                     read.tokens.push(TokenScore {
-                        choice_index: scored.choice_index,
+                        choice_index,
                         position: read.tokens.len(),
                         token_id: request.tokens[first + i],
                         logprob,
@@ -490,6 +524,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::plan::Priors;
     use crate::request::{GenerationParams, Request, Sampling};
 
     fn choice(index: usize, is_target: bool) -> ScoredText {
@@ -520,6 +555,7 @@ mod tests {
             n_context_tokens: 1,
             scored,
             generation: with_generation.then(|| Ok(Request::generation([1], Arc::new(params)))),
+            priors: Priors::default(),
             n_dropped_shots: 0,
             n_truncated_tokens: 0,
         }
