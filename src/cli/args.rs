@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Show the results of a run
     #[command(after_long_help = help::SHOW)]
     Show(ShowArgs),
+    /// Write runs as one HTML file: ranking, differences, every example side by side
+    #[command(after_long_help = help::REPORT)]
+    Report(ReportArgs),
     /// Ask the tables of all runs in SQL
     #[command(after_long_help = help::QUERY)]
     Query(QueryArgs),
@@ -280,6 +283,26 @@ pub(crate) struct ShowArgs {
     /// Print as JSON
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+}
+
+/// `harness report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Runs to put into the file: `latest`, `latest~1`, `EXPERIMENT/latest`, the start of an id,
+    /// or a path; the first one is shown first
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub(crate) runs: Vec<String>,
+    /// File to write, `-` for stdout; one that exists is replaced
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FILE",
+        default_value = "report.html"
+    )]
+    pub(crate) output: PathBuf,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
 }
 
 /// `harness query`.
@@ -536,6 +559,7 @@ mod tests {
             &["plan"],
             &["try"],
             &["show"],
+            &["report"],
             &["models"],
             &["models", "list"],
             &["models", "pull"],

@@ -96,6 +96,15 @@ Examples:
   harness show sentiment/latest --example r-064
   harness show latest~1 --prompts --json";
 
+pub(super) const REPORT: &str = "\
+Examples:
+  harness report
+  harness report sentiment/latest sentiment/latest~1 -o review.html
+  harness report -o - > review.html
+
+The file holds all prompts, targets and generations of its runs. It needs nothing else, and
+opened in a browser it loads and sends nothing.";
+
 pub(super) const QUERY: &str = "\
 Tables: cases, choices, examples, metrics, comparisons, tokens (of runs with --tokens), runs.
 Every table has the columns experiment and run; README.md describes the rest.

@@ -24,6 +24,7 @@ mod output;
 mod plan;
 mod progress;
 mod query;
+mod report;
 mod run;
 mod show;
 mod side;
@@ -87,6 +88,7 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
         Command::Plan(args) => plan::run(args),
         Command::Try(args) => try_example::run(args),
         Command::Show(args) => show::run(args),
+        Command::Report(args) => report::run(args),
         Command::Query(args) => query::run(args),
     }
 }

@@ -49,7 +49,7 @@ pub use manifest::{
 };
 pub use resolve::{ResolveError, StoredRunId, list, resolve};
 pub use stored::{
-    StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun,
+    StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun, StoredToken,
 };
 
 /// Version of the tables and of the manifest; another one is refused by name.
@@ -192,6 +192,20 @@ pub fn write(folder: &Path, run: &RunTables<'_>) -> Result<Vec<PathBuf>, TableEr
 pub fn read(folder: &Path) -> Result<StoredRun, TableError> {
     let manifest = Manifest::read(folder)?;
     decode::run(folder, manifest, |name| read_table(folder, name))
+}
+
+/// Reads the table `tokens` of the run in `folder`; `None` if the run was made without it.
+///
+/// # Errors
+///
+/// As `read`, but that the file is missing.
+#[cfg(feature = "tables")]
+pub fn read_tokens(folder: &Path) -> Result<Option<Vec<StoredToken>>, TableError> {
+    match read_table(folder, TOKENS) {
+        Ok(table) => decode::tokens(folder, table).map(Some),
+        Err(TableError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads one table of the run in `folder` as it is.

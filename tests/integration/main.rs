@@ -7,6 +7,7 @@ mod builtin;
 mod commands;
 mod engine_goldens;
 mod formats;
+mod html_report;
 mod hub;
 mod references;
 mod rooms;

@@ -12,6 +12,7 @@ mod overflow;
 mod priors;
 mod query;
 mod readme;
+mod report;
 mod run;
 
 use std::fmt::Write as _;
