@@ -368,7 +368,7 @@ fn a_folder_without_a_known_tokenizer_says_what_to_do() {
         let got = refused(settings);
         assert!(got.contains(expected), "{got}");
     }
-    let base = with_vocab_and_merges(&Value::Null);
+    let base = with_vocab_and_merges(&serde_json::json!({}));
     // Without settings the class is that of the model's type.
     assert!(open_in(base.path(), ".", None).is_ok());
     std::fs::remove_file(base.path().join("merges.txt")).unwrap();
