@@ -632,7 +632,7 @@ mod tests {
             run.files,
             [PathBuf::from("a.toml"), PathBuf::from("b.toml")]
         );
-        let selection = run.selection.selection();
+        let selection = run.measure.selection.selection();
         assert_eq!(selection.overlay.profile.as_deref(), Some("ci"));
         let expected = [
             ("scoring.delimiter", ""),
@@ -643,8 +643,11 @@ mod tests {
         assert_eq!(selection.overlay.set, expected);
         assert!(selection.variants.matches("few") && selection.variants.matches("bare"));
         assert!(!selection.variants.matches("chat") && !selection.models.matches("other"));
-        assert_eq!(run.compute.n_threads.map(NonZeroUsize::get), Some(4));
-        assert_eq!(run.verbosity.verbosity(), Verbosity::Verbose);
+        assert_eq!(
+            run.measure.compute.n_threads.map(NonZeroUsize::get),
+            Some(4)
+        );
+        assert_eq!(run.measure.verbosity.verbosity(), Verbosity::Verbose);
     }
 
     #[test]
