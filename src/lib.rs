@@ -15,6 +15,7 @@ pub mod compare;
 pub mod dataset;
 pub mod engine;
 pub mod experiment;
+pub mod gate;
 pub mod metric;
 pub mod model;
 pub mod plan;

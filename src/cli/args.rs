@@ -206,10 +206,10 @@ pub(crate) enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Fetch a built-in model into the model cache
+    /// Fetch a built-in model or one on the hub into its cache
     #[command(after_long_help = help::MODELS_PULL)]
     Pull {
-        /// Built-in model, with or without `builtin:` in front
+        /// Built-in model, with or without `builtin:`, or hf:OWNER/REPO@REVISION[/FILE]
         #[arg(value_name = "NAME")]
         name: String,
         /// Fetch nothing: fail if the model is not in the cache
@@ -222,10 +222,11 @@ pub(crate) enum ModelsCommand {
     /// Describe a model, or say why it cannot be used. Loads no weights
     #[command(after_long_help = help::MODELS_INFO)]
     Info {
-        /// `builtin:NAME`, or a path to a .gguf file or a checkpoint folder
+        /// `builtin:NAME`, hf:OWNER/REPO@REVISION[/FILE], or a path to a .gguf file or a
+        /// checkpoint folder
         #[arg(value_name = "SOURCE")]
         source: String,
-        /// Fetch nothing: fail if a built-in model is not in the cache
+        /// Fetch nothing: fail if the model is not in its cache
         #[arg(long)]
         offline: bool,
         /// Print as JSON

@@ -452,6 +452,7 @@ fn model_record(planned: &harness::plan::PlannedModel) -> ModelRecord {
     ModelRecord {
         name: planned.name.clone(),
         source: model.source.clone(),
+        revision: model.revision.clone(),
         digest: model.digest.to_hex().to_string(),
         tokenizer_digest: model.tokenizer_digest.to_hex().to_string(),
         architecture: model.architecture.clone(),

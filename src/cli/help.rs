@@ -98,10 +98,15 @@ Examples:
   harness completions fish > ~/.config/fish/completions/harness.fish";
 
 pub(super) const MODELS_PULL: &str = "\
-Example:
+Examples:
   harness models pull smollm2-135m-instruct
+  harness models pull hf:OWNER/REPO@main
 
-`harness run` fetches what it needs by itself; this is for machines that are offline later.";
+`harness run` fetches what it needs by itself; this is for machines that are offline later.
+
+A model on the hub goes into the cache that Hugging Face's own tools use. HF_HOME, HF_HUB_CACHE,
+HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, HTTPS_PROXY and NO_PROXY mean what they mean
+there.";
 
 pub(super) const MODELS_INFO: &str = "\
 Examples:

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use harness::experiment::ModelSource;
+use harness::experiment::{ModelSource, SourceError};
 use harness::model::builtin::{self, Builtin, PullProgress};
 use harness::model::{Model, ModelError, OpenOptions, open};
 use serde_json::json;
@@ -35,17 +35,26 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             offline,
             quiet,
         } => {
-            let name = name.strip_prefix("builtin:").unwrap_or(name);
-            let source = ModelSource::Builtin(name.to_owned());
             let verbosity = if *quiet {
                 Verbosity::Quiet
             } else {
                 Verbosity::Normal
             };
+            let kind = kind(verbosity);
+            if name.starts_with("hf:") {
+                return match name.parse() {
+                    Ok(source) => told(find(&source, *offline, kind), None, |model| {
+                        pulled_from_hub(&model)
+                    }),
+                    Err(err) => Ok(refused(&err)),
+                };
+            }
+            let name = name.strip_prefix("builtin:").unwrap_or(name);
+            let source = ModelSource::Builtin(name.to_owned());
             // Opening fetches, and checks the digest of what was there before.
             let opened = Builtin::find(name)
                 .map_err(ModelError::from)
-                .and_then(|it| Ok((it, find(&source, *offline, kind(verbosity))?)));
+                .and_then(|it| Ok((it, find(&source, *offline, kind)?)));
             told(opened, None, |(builtin, model)| {
                 pulled_text(builtin, &model)
             })
@@ -55,10 +64,12 @@ pub(super) fn run(command: &ModelsCommand) -> Result<Exit, OutputError> {
             offline,
             json,
         } => {
-            // A bare word may be a folder here, as in any shell command.
-            let parsed = source
-                .parse()
-                .unwrap_or_else(|_| ModelSource::Path(source.into()));
+            let parsed = match source.parse() {
+                Ok(parsed) => parsed,
+                Err(err @ SourceError::Hub { .. }) => return Ok(refused(&err)),
+                // A bare word may be a folder here, as in any shell command.
+                Err(SourceError::Unclear { .. }) => ModelSource::Path(source.into()),
+            };
             let opened = find(&parsed, *offline, kind(Verbosity::Normal));
             model_info::show(&parsed, opened, *json, hint(source).as_deref())
         }
@@ -86,17 +97,23 @@ fn told<T>(
             Ok(Exit::Done)
         }
         Err(err) => {
-            output::error(&err, hint);
+            let own = err.hint();
+            output::error(&err, own.as_deref().or(hint));
             Ok(Exit::Refused)
         }
     }
 }
 
+/// Says that the source of a hub's model is not written as it should be.
+fn refused(err: &SourceError) -> Exit {
+    let hint = "write hf:OWNER/REPO@REVISION, with /FILE after it for one `.gguf` file; the \
+                revision is a commit, tag or branch such as `main`";
+    output::error(err, Some(hint));
+    Exit::Refused
+}
+
 /// What was probably meant by a source that cannot be opened.
 fn hint(source: &str) -> Option<String> {
-    if source.starts_with("hf:") {
-        return Some("name the folder of the files in the hub's cache instead".to_owned());
-    }
     let builtin = builtin::list().iter().find(|it| it.name == source)?;
     Some(format!("did you mean `builtin:{}`?", builtin.name))
 }
@@ -116,6 +133,12 @@ pub(crate) fn fetching(kind: Kind, name: &str) -> impl FnMut(PullProgress) + use
             total_bytes,
         } => {
             download.update("unpacking", n_bytes, total_bytes);
+        }
+        PullProgress::Waiting {
+            n_bytes,
+            total_bytes,
+        } => {
+            download.update("waiting for another process to fetch", n_bytes, total_bytes);
         }
         PullProgress::Done { .. } => download.clear(),
     }
@@ -173,6 +196,17 @@ fn pulled_text(builtin: &Builtin, model: &Model) -> String {
         ("file", info.files.join("\n")),
         ("size", bytes(info.weights_bytes)),
         ("sha256", builtin.sha256.to_owned()),
+        ("digest", info.digest),
+    ])
+}
+
+fn pulled_from_hub(model: &Model) -> String {
+    let info = model.info();
+    let text = format!("{}\n", output::harmless(&info.source));
+    text + &rows(&[
+        ("files", info.files.join("\n")),
+        ("size", bytes(info.weights_bytes)),
+        ("commit", info.revision.unwrap_or_default()),
         ("digest", info.digest),
     ])
 }

@@ -141,7 +141,11 @@ fn open_one(
             told.push(it.to_string());
             cause = it.source();
         }
-        Diagnostic::error(told.join(": ")).at(&spec.source.place, "")
+        let diagnostic = Diagnostic::error(told.join(": ")).at(&spec.source.place, "");
+        match err.hint() {
+            Some(hint) => diagnostic.help(hint),
+            None => diagnostic,
+        }
     })?;
     let model = Arc::new(model);
     open.0.insert(key, Arc::clone(&model));

@@ -44,9 +44,9 @@ pub enum ModelSource {
         owner: String,
         /// The repository.
         repo: String,
-        /// The commit, tag or branch.
+        /// The commit, tag or branch; a `/` in it is written `%2F`.
         revision: String,
-        /// One file of it, where the repository has several.
+        /// One `.gguf` file of it, which may stand in folders.
         file: Option<String>,
     },
 }
@@ -351,6 +351,7 @@ impl fmt::Display for ModelSource {
                 revision,
                 file,
             } => {
+                let revision = revision.replace('/', "%2F");
                 write!(f, "hf:{owner}/{repo}@{revision}")?;
                 file.as_ref().map_or(Ok(()), |file| write!(f, "/{file}"))
             }
@@ -385,6 +386,8 @@ impl FromStr for ModelSource {
 }
 
 /// `OWNER/REPO@REVISION[/FILE]`; each part may become part of a path, so none is `..`.
+///
+/// The first `/` after the `@` begins the file, so that a revision writes its own as `%2F`.
 fn hub(text: &str) -> Option<ModelSource> {
     let (repository, rest) = text.split_once('@')?;
     let (owner, repo) = repository.split_once('/')?;
@@ -392,16 +395,22 @@ fn hub(text: &str) -> Option<ModelSource> {
         Some((revision, file)) => (revision, Some(file)),
         None => (rest, None),
     };
+    let revision = revision.replace("%2F", "/").replace("%2f", "/");
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_part =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
-    let parts = [owner, repo, revision]
-        .into_iter()
-        .chain(file.iter().flat_map(|it| it.split('/')));
-    parts.into_iter().all(is_part).then(|| ModelSource::Hub {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
+    let is_word = |part: &str| is_part(part) && part.chars().all(plain);
+    // `--` stands for the `/` between the two in the hub's cache.
+    let is_name = |part: &str| is_word(part) && !part.contains("--") && !part.contains("..");
+    let in_file = |c: char| !c.is_control() && !"\\:*?\"<>|".contains(c);
+    let is_file = |file: &str| file.chars().all(in_file) && file.split('/').all(is_part);
+    let is_good = is_name(owner)
+        && is_name(repo)
+        && revision.split('/').all(is_word)
+        && file.is_none_or(is_file);
+    is_good.then(|| ModelSource::Hub {
         owner: owner.to_owned(),
         repo: repo.to_owned(),
-        revision: revision.to_owned(),
+        revision,
         file: file.map(str::to_owned),
     })
 }
@@ -432,8 +441,13 @@ mod tests {
                 "hf:HuggingFaceTB/SmolLM2-135M@v1.0/q/x.gguf",
                 hub("v1.0", Some("q/x.gguf")),
             ),
+            (
+                "hf:HuggingFaceTB/SmolLM2-135M@refs%2Fpr%2F1/a b+c.gguf",
+                hub("refs/pr/1", Some("a b+c.gguf")),
+            ),
         ];
         for (text, expected) in table {
+            assert_eq!(expected.to_string(), text);
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         let bad = [
@@ -446,6 +460,13 @@ mod tests {
             "hf:../b@m",
             "hf:a/b@m//x",
             "hf:a/b c@m",
+            "hf:a/b--c@m",
+            "hf:a/b@..%2Fm",
+            "hf:a/b@m%2F",
+            "hf:a/b@m%20n",
+            "hf:a/b@m/q\\x.gguf",
+            "hf:a/b@m/C:x.gguf",
+            "hf:a/b@m/x\n.gguf",
             "",
         ];
         for text in bad {

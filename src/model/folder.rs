@@ -1,19 +1,18 @@
 //! Opens a model that is a checkpoint folder: `config.json`, `tokenizer.json` and
 //! `*.safetensors`, as Hugging Face's libraries write them.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::mapped::MappedFile;
-use super::safetensors::Header;
+use super::shards::{self, Shards, Stored};
 use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
 use super::{Model, ModelError, ModelFiles, Parts};
 
 /// Largest settings file, in bytes; a `tokenizer.json` may be larger.
-const MAX_CONFIG_BYTES: u64 = 16 << 20;
+pub(super) const MAX_CONFIG_BYTES: u64 = 16 << 20;
 /// Largest `tokenizer.json`, in bytes.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
@@ -21,10 +20,12 @@ const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
     let files = Folder(folder);
     let config_bytes = files.required("config.json", MAX_CONFIG_BYTES)?;
-    let config = files.json("config.json", &config_bytes)?;
+    let config = files.optional_json("config.json", Some(&config_bytes))?;
     let architecture = files.architecture(&config)?;
-    let weights = files.weights()?;
-    let tensors = read_headers(&weights, folder)?;
+    let Shards {
+        files: weights,
+        tensors,
+    } = shards::find(&files)?;
     let n_vocab = files.n_rows(&config, &tensors)?;
     let tokenizer_bytes = files.required("tokenizer.json", MAX_TOKENIZER_BYTES)?;
     let broken = |source: TokenizerError| ModelError::Tokenizer {
@@ -65,9 +66,9 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         parts.add(&name, digest.as_bytes());
     }
-    let is_weight = |dtype: &str| dtype.contains('F');
     Ok(Model {
         source,
+        revision: None,
         digest: parts.digest(),
         tokenizer_digest: blake3::hash(&tokenizer_bytes),
         tokenizer: Arc::new(tokenizer),
@@ -76,10 +77,11 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
         n_vocab,
         n_parameters: tensors
             .iter()
-            .filter(|it| is_weight(&it.dtype))
-            .map(|it| it.n_elements)
+            .filter(|it| it.tensor.is_float())
+            .map(|it| it.tensor.n_elements())
             .sum(),
-        quantisation: super::summary(tensors.iter().map(|it| it.dtype.clone())),
+        quantisation: super::summary(tensors.iter().map(|it| it.tensor.dtype.to_owned())),
+        file_type: None,
         weights_bytes,
         bos: policy.bos,
         add_bos: policy.add_bos,
@@ -93,55 +95,26 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
     })
 }
 
-/// A tensor of any of the weights files.
-struct Stored {
-    name: String,
-    dtype: String,
-    shape: Vec<u64>,
-    n_elements: u64,
-}
-
-/// Reads the headers of all weights files; a tensor may stand in one of them only.
-fn read_headers(weights: &[PathBuf], folder: &Path) -> Result<Vec<Stored>, ModelError> {
-    let mut names = BTreeSet::new();
-    let mut tensors = Vec::new();
-    for path in weights {
-        let file = MappedFile::open(path)?;
-        let header = Header::parse(&file).map_err(|source| ModelError::Safetensors {
-            path: path.clone(),
-            source,
-        })?;
-        for (name, it) in header.tensors {
-            if !names.insert(name.clone()) {
-                return Err(ModelError::Folder {
-                    folder: folder.to_owned(),
-                    reason: format!("the tensor `{name}` stands in two weights files"),
-                });
-            }
-            let n_elements = it.n_elements();
-            tensors.push(Stored {
-                name,
-                dtype: it.dtype,
-                shape: it.shape,
-                n_elements,
-            });
-        }
-    }
-    Ok(tensors)
+/// Refuses a folder whose `config.json` no engine computes; reads nothing else.
+pub(super) fn check_config(folder: &Path) -> Result<(), ModelError> {
+    let files = Folder(folder);
+    let bytes = files.required("config.json", MAX_CONFIG_BYTES)?;
+    let config = files.json("config.json", &bytes)?;
+    files.architecture(&config).map(drop)
 }
 
 /// A checkpoint folder, for errors that name it.
-struct Folder<'a>(&'a Path);
+pub(super) struct Folder<'a>(pub(super) &'a Path);
 
 impl Folder<'_> {
-    fn refuse(&self, reason: impl Into<String>) -> ModelError {
+    pub(super) fn refuse(&self, reason: impl Into<String>) -> ModelError {
         ModelError::Folder {
             folder: self.0.to_owned(),
             reason: reason.into(),
         }
     }
 
-    fn optional(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, ModelError> {
+    pub(super) fn optional(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, ModelError> {
         let path = self.0.join(name);
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -157,17 +130,43 @@ impl Folder<'_> {
     }
 
     fn required(&self, name: &str, most: u64) -> Result<Vec<u8>, ModelError> {
-        self.optional(name, most)?
-            .ok_or_else(|| self.refuse(format!("it has no `{name}`")))
+        self.optional(name, most)?.ok_or_else(|| {
+            let names = self.file_names().unwrap_or_default();
+            let gguf = names.iter().find(|it| shards::has_extension(it, &["gguf"]));
+            let hint = gguf.map(|it| format!("; to use `{it}`, give its own path"));
+            self.refuse(format!("it has no `{name}`{}", hint.unwrap_or_default()))
+        })
     }
 
-    fn json(&self, name: &str, bytes: &[u8]) -> Result<Value, ModelError> {
+    pub(super) fn json(&self, name: &str, bytes: &[u8]) -> Result<Value, ModelError> {
         serde_json::from_slice(bytes)
             .map_err(|err| self.refuse(format!("`{name}` is not valid JSON: {err}")))
     }
 
+    /// The JSON object in a settings file; `Null` where the file is not there.
     fn optional_json(&self, name: &str, bytes: Option<&[u8]>) -> Result<Value, ModelError> {
-        bytes.map_or(Ok(Value::Null), |bytes| self.json(name, bytes))
+        let Some(bytes) = bytes else {
+            return Ok(Value::Null);
+        };
+        match self.json(name, bytes)? {
+            object @ Value::Object(_) => Ok(object),
+            _ => Err(self.refuse(format!("`{name}` is no JSON object"))),
+        }
+    }
+
+    /// The names of the files in the folder, sorted; those that are not UTF-8 are left out.
+    pub(super) fn file_names(&self) -> Result<Vec<String>, ModelError> {
+        let refuse = |err| self.refuse(format!("it cannot be listed: {err}"));
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.0).map_err(refuse)? {
+            let entry = entry.map_err(refuse)?;
+            // Asked of what a link leads to: the caches of hubs are full of links.
+            if entry.path().is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn architecture(&self, config: &Value) -> Result<String, ModelError> {
@@ -191,39 +190,6 @@ impl Folder<'_> {
         super::supported_architecture(name, &super::ARCHITECTURES, self.0)
     }
 
-    /// The files that `model.safetensors.index.json` lists, or the single one there is.
-    fn weights(&self) -> Result<Vec<PathBuf>, ModelError> {
-        let index = "model.safetensors.index.json";
-        if let Some(bytes) = self.optional(index, MAX_CONFIG_BYTES)? {
-            let root = self.json(index, &bytes)?;
-            let map = root["weight_map"]
-                .as_object()
-                .ok_or_else(|| self.refuse(format!("`{index}` has no `weight_map`")))?;
-            let names = map
-                .values()
-                .map(|name| match name.as_str() {
-                    Some(name) if is_plain_name(name) => Ok(name),
-                    _ => Err(self.refuse(format!("`{index}` names the file {name}"))),
-                })
-                .collect::<Result<BTreeSet<&str>, _>>()?;
-            return Ok(names.into_iter().map(|name| self.0.join(name)).collect());
-        }
-        let entries = std::fs::read_dir(self.0)
-            .map_err(|err| self.refuse(format!("it cannot be listed: {err}")))?;
-        let found: Vec<PathBuf> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|it| it == "safetensors"))
-            .collect();
-        match found.len() {
-            1 => Ok(found),
-            0 => Err(self.refuse(
-                "it has no `.safetensors` file; other formats (`.bin`, `.pt`) can run code and are not read",
-            )),
-            n => Err(self.refuse(format!("it has {n} `.safetensors` files but no `{index}`"))),
-        }
-    }
-
     fn n_rows(&self, config: &Value, tensors: &[Stored]) -> Result<usize, ModelError> {
         let names = [
             "model.embed_tokens.weight",
@@ -233,7 +199,7 @@ impl Folder<'_> {
         let shape = tensors
             .iter()
             .find(|it| names.contains(&it.name.as_str()))
-            .map(|it| it.shape.as_slice())
+            .map(|it| it.tensor.shape.as_slice())
             .ok_or_else(|| {
                 self.refuse(format!("it has none of the tensors {}", names.join(", ")))
             })?;
@@ -253,7 +219,7 @@ impl Folder<'_> {
         ["max_position_embeddings", "n_positions", "n_ctx"]
             .iter()
             .find_map(|key| config[key].as_u64())
-            .map(|n| n as usize)
+            .and_then(|n| usize::try_from(n).ok())
             .ok_or_else(|| self.refuse("its `config.json` does not say how long a context may be"))
     }
 
@@ -267,20 +233,17 @@ impl Folder<'_> {
                 .map(Some)
                 .map_err(|_| self.refuse(format!("`{name}` is not UTF-8")));
         }
-        let template = &settings["chat_template"];
-        let named = template
-            .as_array()
-            .and_then(|it| it.iter().find(|it| it["name"] == "default"));
-        let text = template.as_str().or_else(|| named?["template"].as_str());
-        Ok(text.map(str::to_owned))
+        match &settings["chat_template"] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.clone())),
+            Value::Array(named) => {
+                let default = named.iter().find(|it| it["name"] == "default");
+                let text = default.and_then(|it| it["template"].as_str());
+                Ok(text.map(str::to_owned))
+            }
+            _ => Err(self.refuse(
+                "`chat_template` in `tokenizer_config.json` is neither a text nor a list of named texts",
+            )),
+        }
     }
-}
-
-/// Whether `name` is one plain file name, so that joining it stays in the folder.
-fn is_plain_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!(
-        (parts.next(), parts.next()),
-        (Some(std::path::Component::Normal(_)), None)
-    )
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::builtin::Builtin;
-use super::gguf::{Gguf, GgufError, Value};
+use super::gguf::{Gguf, GgufError, Value, file_type_name};
 use super::mapped::MappedFile;
 use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
 use super::{Model, ModelError, ModelFiles, Parts};
@@ -28,6 +28,7 @@ pub(super) fn open(
         source,
     };
     let gguf = Gguf::parse(&file).map_err(refused)?;
+    check_whole_model(&gguf).map_err(refused)?;
     let architecture = gguf.text("general.architecture").map_err(refused)?;
     let architecture =
         super::supported_architecture(architecture, &super::GGUF_ARCHITECTURES, path)?;
@@ -53,6 +54,7 @@ pub(super) fn open(
         .map(|it| it.tensor_type.name().to_owned());
     Ok(Model {
         source,
+        revision: None,
         files: ModelFiles::Gguf(path.to_owned()),
         digest,
         tokenizer_digest: tokenizer_digest(&gguf, &file),
@@ -67,11 +69,29 @@ pub(super) fn open(
             .map(super::gguf::TensorInfo::n_elements)
             .sum(),
         quantisation: super::summary(types),
+        file_type: gguf
+            .get("general.file_type")
+            .and_then(Value::as_u64)
+            .map(file_type_name),
         weights_bytes: file.len() as u64,
         bos: policy.bos,
         add_bos: policy.add_bos,
         eos: policy.eos,
     })
+}
+
+/// Refuses parts of models and what is none: adapters, projectors of images, statistics.
+fn check_whole_model(gguf: &Gguf) -> Result<(), GgufError> {
+    let count = gguf.optional("split.count", "a count", Value::as_u64)?;
+    if let Some(n_parts) = count.filter(|n| 1 < *n) {
+        return Err(GgufError::Split { n_parts });
+    }
+    match gguf.optional("general.type", "a text", Value::as_text)? {
+        None | Some("model") => Ok(()),
+        Some(kind) => Err(GgufError::NotAModel {
+            kind: kind.to_owned(),
+        }),
+    }
 }
 
 fn n_rows(gguf: &Gguf) -> Result<usize, GgufError> {

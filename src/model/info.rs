@@ -9,6 +9,8 @@ use super::Model;
 pub struct ModelInfo {
     /// The source as it was written.
     pub source: String,
+    /// The commit of a model on the hub.
+    pub revision: Option<String>,
     /// The weights files.
     pub files: Vec<String>,
     /// Size of the weights files in bytes.
@@ -19,6 +21,8 @@ pub struct ModelInfo {
     pub n_parameters: u64,
     /// How many tensors have which type.
     pub quantisation: String,
+    /// What a `.gguf` file says of its types as a whole, e.g. `Q4_K_M`.
+    pub file_type: Option<String>,
     /// Longest sequence in tokens.
     pub n_context: usize,
     /// Ids that the model gives a probability.
@@ -45,6 +49,7 @@ impl Model {
         let text = |id: &u32| self.tokenizer.token_text(*id);
         ModelInfo {
             source: self.source.clone(),
+            revision: self.revision.clone(),
             files: self
                 .files
                 .weights()
@@ -55,6 +60,7 @@ impl Model {
             architecture: self.architecture.clone(),
             n_parameters: self.n_parameters,
             quantisation: self.quantisation.clone(),
+            file_type: self.file_type.clone(),
             n_context: self.n_context,
             n_vocab: self.n_vocab,
             n_padding: self.n_vocab - self.tokenizer.n_vocab(),

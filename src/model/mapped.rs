@@ -10,6 +10,7 @@
 //! tells afterwards whether length or modification time moved.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -96,6 +97,27 @@ impl MappedFile {
             now.len() == self.map.len() as u64 && now.modified().ok() == self.modified
         })
     }
+}
+
+/// The first bytes of the file at `path`, at most `n`, read without mapping it.
+///
+/// # Errors
+///
+/// [`MapError`] if it is not a regular file or cannot be read.
+pub(super) fn start(path: &Path, n: usize) -> Result<Vec<u8>, MapError> {
+    let io = |source| MapError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(MapError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let mut start = Vec::with_capacity(n);
+    let file = File::open(path).map_err(io)?;
+    file.take(n as u64).read_to_end(&mut start).map_err(io)?;
+    Ok(start)
 }
 
 impl Deref for MappedFile {

@@ -1,26 +1,29 @@
 //! A source string to everything about a model but its weights.
 //!
-//! [`open`] finds the files of a built-in model, a `.gguf` file or a checkpoint
-//! folder, checks their headers, computes the digests under which responses are
-//! stored, and builds the tokenizer, the chat template and the BOS policy.
+//! [`open`] finds the files of a built-in model, of a model on the hub, of a `.gguf`
+//! file or a checkpoint folder, checks their headers, computes the digests under which
+//! responses are stored, and builds the tokenizer, the chat template and the BOS policy.
 //!
 //! Promise: a model that opens has a tokenizer whose ids fit its embedding, an
 //! architecture the engine knows, and headers in which every length was checked.
 //! Limits: no weights are read but for the digest; nothing is printed; only a
-//! built-in model is ever fetched, and never when offline. Whether every tensor
-//! has a use is for the engine to say.
+//! built-in model or one on the hub is ever fetched, and never when offline. Whether
+//! every tensor has a use is for the engine to say.
 
 pub mod builtin;
 pub mod chat;
 mod folder;
+mod foreign;
 pub mod gguf;
 mod gguf_file;
 pub mod header;
+pub mod hub;
 mod info;
 pub mod mapped;
 #[cfg(test)]
 mod opened;
 pub mod safetensors;
+mod shards;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +33,7 @@ use crate::experiment::ModelSource;
 
 use self::builtin::{Builtin, PullError, PullProgress};
 use self::chat::{ChatError, ChatTemplate};
+use self::hub::HubError;
 pub use self::info::ModelInfo;
 use self::tokenizer::{Tokenizer, TokenizerError};
 
@@ -43,7 +47,7 @@ pub const GGUF_ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gpt2"];
 pub struct OpenOptions {
     /// Never fetch anything.
     pub offline: bool,
-    /// Folder of the model cache; `None` asks [`builtin::default_cache`].
+    /// Folder of the built-in models; `None` asks [`builtin::default_cache`].
     pub cache: Option<PathBuf>,
     /// Folder that relative paths start at: the experiment file's.
     pub base: PathBuf,
@@ -55,11 +59,9 @@ pub struct OpenOptions {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each field is named in its variant's message")]
 pub enum ModelError {
-    /// A source that nothing can open yet.
-    #[error(
-        "`{source_text}` is on the hub, which is not read yet; download it and give the path of its `.gguf` file or checkpoint folder"
-    )]
-    Hub { source_text: String },
+    /// A model on the hub is not there and could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A built-in model is not there and could not be fetched.
     #[error(transparent)]
     Pull(#[from] PullError),
@@ -85,8 +87,12 @@ pub enum ModelError {
         source: TokenizerError,
     },
     /// A path that is neither a `.gguf` file nor a folder.
-    #[error("`{}` is neither a `.gguf` file nor a checkpoint folder (`config.json`, `tokenizer.json`, `*.safetensors`)", .path.display())]
-    UnknownFormat { path: PathBuf },
+    #[error("`{}` is neither a `.gguf` file nor a checkpoint folder (`config.json`, `tokenizer.json`, `*.safetensors`){}", .path.display(), .note.map(|it| format!("; it is {it}")).unwrap_or_default())]
+    UnknownFormat {
+        path: PathBuf,
+        /// What the file is, where its first bytes tell.
+        note: Option<&'static str>,
+    },
     /// Nothing at the path.
     #[error("there is no model at `{}`", .path.display())]
     Missing { path: PathBuf },
@@ -148,6 +154,8 @@ pub enum ModelFiles {
 pub struct Model {
     /// The source as it was written.
     pub source: String,
+    /// The commit of a model on the hub.
+    pub revision: Option<String>,
     /// Where the weights are.
     pub files: ModelFiles,
     /// BLAKE3 over weights, tokenizer and settings: what responses are stored under.
@@ -169,6 +177,8 @@ pub struct Model {
     pub n_parameters: u64,
     /// How many tensors have which type, e.g. `210 Q4_1, 61 F32, 1 Q8_0`.
     pub quantisation: String,
+    /// What a `.gguf` file says of its types as a whole, e.g. `Q4_K_M`: a label only.
+    pub file_type: Option<String>,
     /// Size of the weights files in bytes.
     pub weights_bytes: u64,
     /// The token that begins a text, if the model has one.
@@ -181,7 +191,7 @@ pub struct Model {
 
 /// Opens the model at `source`.
 ///
-/// `progress` is called while a built-in model is fetched.
+/// `progress` is called while a built-in model or one on the hub is fetched.
 ///
 /// # Errors
 ///
@@ -203,10 +213,24 @@ pub fn open(
             gguf_file::open(written, &path, Some(builtin))?
         }
         ModelSource::Path(path) => open_path(written, options.base.join(path))?,
-        ModelSource::Hub { .. } => {
-            return Err(ModelError::Hub {
-                source_text: written,
-            });
+        ModelSource::Hub {
+            owner,
+            repo,
+            revision,
+            file,
+        } => {
+            let source = hub::HubSource {
+                owner,
+                repo,
+                revision,
+                file: file.as_deref(),
+            };
+            let settings = hub::Settings::from_environment(options)?;
+            let fetched = hub::fetch(&source, &settings, progress)?;
+            Model {
+                revision: Some(fetched.commit),
+                ..open_path(written, fetched.path)?
+            }
         }
     };
     if let Some(expected) = &options.sha256 {
@@ -227,7 +251,19 @@ fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {
     {
         gguf_file::open(written, &path, None)
     } else {
-        Err(ModelError::UnknownFormat { path })
+        let start = mapped::start(&path, foreign::N_BYTES)?;
+        let note = foreign::note(&start);
+        Err(ModelError::UnknownFormat { path, note })
+    }
+}
+
+impl ModelError {
+    /// What to do about it, where the message does not say it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Hub(err) => err.hint(),
+            _ => None,
+        }
     }
 }
 
@@ -377,10 +413,12 @@ mod tests {
         let open = |source: &str| failure(base.path(), source);
         assert!(open("none.gguf").contains("there is no model at"));
         assert!(open("pytorch_model.bin").contains("neither a `.gguf` file nor"));
+        std::fs::write(base.path().join("ggml-model.bin"), b"tjgg\x03\0\0\0").unwrap();
+        assert!(open("ggml-model.bin").contains("it is a file of the old format GGJT"));
+        std::fs::write(base.path().join("model.pt"), b"PK\x03\x04").unwrap();
+        assert!(open("model.pt").contains("which can run code and are never opened"));
         assert!(open("./").contains("it has no `config.json`"));
         assert!(open("builtin:gpt-5").contains("there is no built-in model `gpt-5`"));
-        let hub = "hf:HuggingFaceTB/SmolLM2-135M@v1.0/q/x.gguf";
-        assert!(open(hub).contains(&format!("`{hub}` is on the hub")));
     }
 
     #[test]

@@ -235,14 +235,18 @@ fn checkpoints_that_would_score_wrong_are_refused() {
     }
     let (base, _) = changed("config.json", |_| {});
     let weights = base.path().join("model.safetensors");
-    std::fs::copy(&weights, base.path().join("b.safetensors")).unwrap();
+    let [a, b] = ["a.safetensors", "b.safetensors"].map(|it| base.path().join(it));
+    std::fs::copy(&weights, &b).unwrap();
+    // The usual name says which one is meant.
+    assert!(open_in(base.path(), ".", None).is_ok());
+    std::fs::rename(&weights, &a).unwrap();
     let err = open_in(base.path(), ".", None).unwrap_err();
     assert!(
         message(&err).contains("2 `.safetensors` files but no"),
         "{err}"
     );
-    std::fs::remove_file(base.path().join("b.safetensors")).unwrap();
-    std::fs::remove_file(&weights).unwrap();
+    std::fs::remove_file(a).unwrap();
+    std::fs::remove_file(b).unwrap();
     let err = open_in(base.path(), ".", None).unwrap_err();
     assert!(message(&err).contains("no `.safetensors` file"), "{err}");
 }

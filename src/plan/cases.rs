@@ -11,7 +11,7 @@ use super::Plan;
 use super::answers::AnswerTemplates;
 use super::case::{Asked, Case, CaseKey, ScoredText};
 use super::join::{self, JoinError, Joined};
-use super::priors::{self, CONTENT_FREE, Cache, Priors, Wanted};
+use super::priors::{self, CONTENT_FREE, Cache, Priors, Want, Wanted};
 use super::prompt::{PlannedVariant, Rendering};
 
 /// One model's view of a plan: renders and tokenises cases.
@@ -194,14 +194,6 @@ impl Caser<'_> {
         rendering.prompt(variant, fields, &shots)
     }
 
-    /// What stands between a prompt and a scored text.
-    fn delimiter<'v>(&self, variant: &'v PlannedVariant, prompt: &str) -> &'v str {
-        match &variant.delimiter {
-            Some(it) if !variant.is_chat() => it.as_str(),
-            _ => join::default_delimiter(prompt, variant.is_chat()),
-        }
-    }
-
     /// Tokenises a prompt with everything scored after it.
     fn fit(
         &self,
@@ -211,7 +203,7 @@ impl Caser<'_> {
         policy: Overflow,
     ) -> Fitted {
         let model = &self.plan.models[self.model].model;
-        let delimiter = self.delimiter(variant, &prompt.text);
+        let delimiter = delimiter(variant, &prompt.text);
         let mut fitted = Fitted {
             prompt,
             scored: Vec::new(),
@@ -258,31 +250,25 @@ impl Caser<'_> {
 
     /// The choices of a case without its example.
     fn priors(&self, key: CaseKey, prompt: &str) -> Priors {
-        let Wanted {
-            content_free,
-            unconditional,
-            needs_content_free,
-            needs_unconditional,
-        } = self.wanted;
+        let wanted = self.wanted;
         let has_choices = !self.plan.answers[key.example].choices.is_empty();
         if key.repeat != 0 || !has_choices {
             return Priors::default();
         }
         let variant = &self.plan.variants[key.variant];
         let shots = self.shots(key, variant, variant.n_shots);
-        let content_free = content_free.then(|| {
+        let content_free = (wanted.content_free != Want::No).then(|| {
             let make = || self.content_free(key, variant);
             self.cache.content_free(key.variant, &shots, make)
         });
         Priors {
             content_free,
-            unconditional: if unconditional {
-                self.unconditional(key, variant, prompt)
-            } else {
-                Vec::new()
+            unconditional: match wanted.unconditional {
+                Want::No => Vec::new(),
+                Want::Shown | Want::Needed => self.unconditional(key, variant, prompt),
             },
-            needs_content_free,
-            needs_unconditional,
+            needs_content_free: wanted.content_free == Want::Needed,
+            needs_unconditional: wanted.unconditional == Want::Needed,
         }
     }
 
@@ -306,7 +292,7 @@ impl Caser<'_> {
         variant: &PlannedVariant,
         prompt: &str,
     ) -> Vec<Arc<Asked>> {
-        let lead = priors::lead(prompt, self.delimiter(variant, prompt));
+        let lead = priors::lead(prompt, delimiter(variant, prompt));
         let fields = &self.plan.row(key.example).fields;
         let premise = self.plan.premise.as_ref().map_or(Ok(String::new()), |it| {
             let rendered = it.1.render(&self.guard.fields(fields));
@@ -479,5 +465,13 @@ impl Caser<'_> {
             n_truncated_tokens: 0,
             is_overflow: false,
         }
+    }
+}
+
+/// What stands between a prompt and a scored text.
+fn delimiter<'v>(variant: &'v PlannedVariant, prompt: &str) -> &'v str {
+    match &variant.delimiter {
+        Some(it) if !variant.is_chat() => it.as_str(),
+        _ => join::default_delimiter(prompt, variant.is_chat()),
     }
 }

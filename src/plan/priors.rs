@@ -48,33 +48,44 @@ impl Priors {
     }
 }
 
+/// Whether one kind of prior is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    No,
+    /// To be shown; a case without it has its score all the same.
+    Shown,
+    /// A declared metric needs it.
+    Needed,
+}
+
 /// Which priors an experiment asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub content_free: bool,
-    pub unconditional: bool,
-    pub needs_content_free: bool,
-    pub needs_unconditional: bool,
+    pub content_free: Want,
+    pub unconditional: Want,
 }
 
 impl Wanted {
     /// `are_choices_fixed`: every example has the same choices in the same order.
     pub(super) fn new(experiment: &Experiment, are_choices_fixed: bool) -> Self {
         let spec = &experiment.spec;
-        let declares = |name| spec.metrics.iter().any(|it| it.metric.value == name);
-        let has_choices = spec.dataset.choices.is_some();
-        let needs_content_free = declares(MetricName::AccCalibrated);
-        let needs_unconditional = declares(MetricName::AccPmi);
         // With shots of its own, every example has content-free prompts of its own.
         let is_shared = spec
             .fewshot
             .as_ref()
             .is_none_or(|it| it.order != ShotOrder::PerExample);
+        let want = |name, is_cheap| {
+            if spec.metrics.iter().any(|it| it.metric.value == name) {
+                Want::Needed
+            } else if is_cheap {
+                Want::Shown
+            } else {
+                Want::No
+            }
+        };
         Self {
-            content_free: needs_content_free || (are_choices_fixed && is_shared),
-            unconditional: needs_unconditional || has_choices,
-            needs_content_free,
-            needs_unconditional,
+            content_free: want(MetricName::AccCalibrated, are_choices_fixed && is_shared),
+            unconditional: want(MetricName::AccPmi, spec.dataset.choices.is_some()),
         }
     }
 }

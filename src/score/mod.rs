@@ -237,26 +237,12 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
             likelihood = None;
         }
     }
-    let generation = match &case.generation {
-        None => None,
-        Some(Err(failure)) => Some(Err(failure.clone())),
-        Some(Ok(_)) => outcomes.next(),
-    };
-    let generation = match generation {
-        Some(Ok(Response::Generation {
-            tokens,
-            text,
-            finish_reason,
-        })) => Some(Generation {
-            text,
-            finish_reason,
-            n_tokens: tokens.len(),
-        }),
-        Some(Err(failure)) => {
+    let generation = match read_generation(&case, &mut outcomes) {
+        Ok(generation) => generation,
+        Err(failure) => {
             report(Status::from(&failure), failure.to_string());
             None
         }
-        _ => None,
     };
     if let Err(failure) = priors::add(&mut choices, &case.priors, &mut outcomes) {
         report(Status::from(&failure), format!("prior: {failure}"));
@@ -291,6 +277,31 @@ pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
         tokens,
         prompt: case.prompt,
         n_context_tokens: case.n_context_tokens,
+    }
+}
+
+/// The generation, where the case asks for one.
+fn read_generation(
+    case: &Case,
+    outcomes: &mut impl Iterator<Item = Outcome>,
+) -> Result<Option<Generation>, Failure> {
+    let outcome = match &case.generation {
+        None => return Ok(None),
+        Some(Err(failure)) => return Err(failure.clone()),
+        Some(Ok(_)) => outcomes.next(),
+    };
+    match outcome {
+        Some(Ok(Response::Generation {
+            tokens,
+            text,
+            finish_reason,
+        })) => Ok(Some(Generation {
+            text,
+            finish_reason,
+            n_tokens: tokens.len(),
+        })),
+        Some(Err(failure)) => Err(failure),
+        _ => Ok(None),
     }
 }
 

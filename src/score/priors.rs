@@ -77,10 +77,15 @@ mod tests {
     use super::*;
     use crate::request::{Request, Response};
 
+    #[expect(clippy::unnecessary_wraps, reason = "the type of what a plan asks")]
     fn asked() -> Asked {
         Ok(vec![Request::loglikelihood(&[1, 2][..], 1)])
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the type of what an engine answers"
+    )]
     fn answer(probability: f64) -> Outcome {
         Ok(Response::Loglikelihood {
             logprobs: vec![probability.ln() as f32],

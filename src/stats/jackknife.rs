@@ -217,12 +217,24 @@ impl Jackknife {
 
     /// The one-sided p-value of "the value is above 0": the level at which the lower bound is 0.
     pub fn p_positive(&self) -> f64 {
-        self.tail_where_bound_is_zero(1.0)
+        self.p_above(0.0)
     }
 
     /// The one-sided p-value of "the value is below 0": the level at which the upper bound is 0.
     pub fn p_negative(&self) -> f64 {
-        self.tail_where_bound_is_zero(-1.0)
+        self.p_below(0.0)
+    }
+
+    /// The one-sided p-value of "the value is above `threshold`": the level at which the lower
+    /// bound is `threshold`.
+    pub fn p_above(&self, threshold: f64) -> f64 {
+        self.tail_where_bound_reaches(threshold, 1.0)
+    }
+
+    /// The one-sided p-value of "the value is below `threshold`": the level at which the upper
+    /// bound is `threshold`.
+    pub fn p_below(&self, threshold: f64) -> f64 {
+        self.tail_where_bound_reaches(threshold, -1.0)
     }
 
     /// The unit that holds over a quarter of the squared deviation of the pseudo-values, as its
@@ -257,18 +269,19 @@ impl Jackknife {
     }
 
     /// The tail beyond the smallest t for which the lower bound (`sign` 1) or the upper bound
-    /// (`sign` -1) reaches 0. The wider of two bounds reaches it when the first of them does.
-    fn tail_where_bound_is_zero(&self, sign: f64) -> f64 {
+    /// (`sign` -1) reaches `threshold`. The wider of two bounds reaches it when the first does.
+    fn tail_where_bound_reaches(&self, threshold: f64, sign: f64) -> f64 {
         let (n, g) = (self.n_units() as f64, self.skewness);
+        let distance = self.value - threshold;
         if self.spread == 0.0 {
-            return if 0.0 < sign * self.value { 0.0 } else { 1.0 };
+            return if 0.0 < sign * distance { 0.0 } else { 1.0 };
         }
-        let student = sign * self.value / self.stderr();
+        let student = sign * distance / self.stderr();
         let t = if g.abs() < NO_SKEWNESS {
             student
         } else {
-            // The inverse of f, Hall's cubic, at x = theta / s.
-            let x = self.value / self.spread;
+            // The inverse of f, Hall's cubic, at x = (theta - threshold) / s.
+            let x = distance / self.spread;
             let cubic = x + g * x * x / 3.0 + g * g * x.powi(3) / 27.0 + g / (6.0 * n);
             student.min(sign * n.sqrt() * cubic)
         };
@@ -329,6 +342,12 @@ mod tests {
             near(got.lower(0.95), "low95");
             near(got.upper(0.95), "high95");
             near(got.p_value(), "p");
+            let below = &row["below"];
+            let p = got.p_below(number(below, "threshold"));
+            assert_near(p, number(below, "p"), 1e-10, &format!("p below of {name}"));
+            let above = &row["above"];
+            let p = got.p_above(number(above, "threshold"));
+            assert_near(p, number(above, "p"), 1e-10, &format!("p above of {name}"));
             let (interval, expected) = (got.interval(0.95), numbers(&row["interval95"]));
             assert_near(interval.low, expected[0], 1e-10, &format!("low of {name}"));
             assert_near(

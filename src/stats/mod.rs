@@ -10,6 +10,8 @@
 //! | proportion, difference | [`tango`] | [`mcnemar_mid_p`] |
 //! | mean, ratio, corpus | [`Jackknife`]: the wider of t and Hall | the level at which the interval reaches 0 |
 //!
+//! [`Sample::p_below`] and [`Sample::p_above`] hold one variant against a fixed value instead.
+//!
 //! Everything here is a pure function of its arguments: the same bits in, the same bits out.
 //! Only [`luck_of_best`] draws random numbers, and it takes the seed. The room names no other
 //! room: what a metric is, which units pair up and what a gate demands is decided elsewhere.
@@ -25,6 +27,7 @@ mod quantile;
 mod sample;
 mod sample_size;
 mod sum;
+mod threshold;
 mod verdict;
 
 pub use best_of::luck_of_best;

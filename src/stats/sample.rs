@@ -337,10 +337,24 @@ impl Sample {
         self.formula.value(&sums)
     }
 
+    /// The range of a metric whose value is a mean of bounded values: a proportion, or a bounded
+    /// mean of examples or clusters. A corpus metric has none, bounded or not.
+    pub fn bounded_mean(&self) -> Option<Interval> {
+        match self.formula {
+            Formula::Proportion | Formula::Ratio => self.range,
+            Formula::Corpus(_) => None,
+        }
+    }
+
+    /// Whether every unit is one trial that succeeds or fails.
+    pub fn is_proportion(&self) -> bool {
+        matches!(self.formula, Formula::Proportion)
+    }
+
     /// Success or failure of each unit; `None` unless the sample is a proportion.
     pub(super) fn outcomes(&self) -> Option<impl Iterator<Item = bool>> {
-        let is_proportion = matches!(self.formula, Formula::Proportion);
-        is_proportion.then(|| self.units().map(|unit| unit[0] == 1.0))
+        self.is_proportion()
+            .then(|| self.units().map(|unit| unit[0] == 1.0))
     }
 
     fn units(&self) -> impl Iterator<Item = &[f64]> {
@@ -348,7 +362,7 @@ impl Sample {
     }
 
     /// The count for Wilson's interval and the range it spans, where that interval applies.
-    fn successes(&self) -> Option<(u64, Interval)> {
+    pub(super) fn successes(&self) -> Option<(u64, Interval)> {
         if let Some(outcomes) = self.outcomes() {
             return Some((outcomes.filter(|hit| *hit).count() as u64, Interval::UNIT));
         }
@@ -367,7 +381,7 @@ impl Sample {
         }
     }
 
-    fn jackknife_for_bounds(&self) -> Option<&Jackknife> {
+    pub(super) fn jackknife_for_bounds(&self) -> Option<&Jackknife> {
         self.jackknife().filter(|it| MIN_UNITS <= it.n_units())
     }
 }

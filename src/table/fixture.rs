@@ -59,6 +59,7 @@ pub(crate) fn manifest() -> Manifest {
         models: vec![ModelRecord {
             name: "smol".to_owned(),
             source: "builtin:smollm2-135m-instruct".to_owned(),
+            revision: None,
             digest: "m1".to_owned(),
             tokenizer_digest: "t1".to_owned(),
             architecture: "llama".to_owned(),

@@ -113,6 +113,9 @@ pub struct ModelRecord {
     pub name: String,
     /// Where it came from.
     pub source: String,
+    /// The commit of a model on the hub.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// Digest of weights, tokenizer and adapter.
     pub digest: String,
     /// Digest of the tokenizer alone.

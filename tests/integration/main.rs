@@ -6,6 +6,8 @@ mod bad_experiments;
 mod builtin;
 mod commands;
 mod engine_goldens;
+mod formats;
+mod hub;
 mod references;
 mod rooms;
 mod second_opinion;

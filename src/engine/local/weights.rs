@@ -1,5 +1,9 @@
 //! Named tensors of a checkpoint, as f32, each taken exactly once.
 //!
+//! Every type that a file may have is decoded to the bits that ggml's reference
+//! decodes it to, by candle; the tests hold its values against gguf-py's. A tensor
+//! with a NaN or an infinity in its weights or scales is refused by name.
+//!
 //! A tensor that nothing takes means the model is not the one this code computes,
 //! so [`Weights::finish`] refuses it: a silent wrong number is the worst outcome.
 
@@ -19,6 +23,7 @@ use crate::model::mapped::MappedFile;
 use crate::model::{Model, ModelFiles};
 
 /// The tensors of one checkpoint.
+#[derive(Default)]
 pub(crate) struct Weights {
     files: Vec<MappedFile>,
     tensors: BTreeMap<String, Stored>,
@@ -39,16 +44,14 @@ struct Stored {
 enum Format {
     Plain(DType),
     Quantized(GgmlDType),
+    /// Not decoded here; only a buffer that nothing reads may have it.
+    Unread(safetensors::Dtype),
 }
 
 impl Weights {
     /// Opens the files of `model` and lists their tensors; reads no weights yet.
     pub(crate) fn open(model: &Model) -> Result<Self, LoadError> {
-        let mut weights = Self {
-            files: Vec::new(),
-            tensors: BTreeMap::new(),
-            taken: Mutex::default(),
-        };
+        let mut weights = Self::default();
         match &model.files {
             ModelFiles::Gguf(path) => weights.add_gguf(path)?,
             ModelFiles::Safetensors { weights: paths, .. } => {
@@ -85,22 +88,18 @@ impl Weights {
         let parsed = SafeTensors::deserialize(&file).map_err(|err| LoadError::file(path, err))?;
         let base = file.as_ptr() as usize;
         for (name, view) in parsed.iter() {
-            let dtype = match view.dtype() {
-                safetensors::Dtype::F32 => DType::F32,
-                safetensors::Dtype::F16 => DType::F16,
-                safetensors::Dtype::BF16 => DType::BF16,
-                other => {
-                    return Err(LoadError::unsupported(format!(
-                        "type {other:?} of `{name}`"
-                    )));
-                }
+            let format = match view.dtype() {
+                safetensors::Dtype::F32 => Format::Plain(DType::F32),
+                safetensors::Dtype::F16 => Format::Plain(DType::F16),
+                safetensors::Dtype::BF16 => Format::Plain(DType::BF16),
+                other => Format::Unread(other),
             };
             let stored = Stored {
                 file: self.files.len(),
                 start: view.data().as_ptr() as usize - base,
                 n_bytes: view.data().len(),
                 shape: view.shape().to_vec(),
-                format: Format::Plain(dtype),
+                format,
             };
             if self.tensors.insert(name.to_owned(), stored).is_some() {
                 return Err(LoadError::unsupported(format!(
@@ -154,6 +153,11 @@ impl Weights {
         let tensor = match stored.format {
             Format::Plain(dtype) => {
                 Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?.to_dtype(DType::F32)?
+            }
+            Format::Unread(dtype) => {
+                return Err(LoadError::unsupported(format!(
+                    "the type {dtype:?} of the tensor `{name}`"
+                )));
             }
             Format::Quantized(dtype) => {
                 let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, dtype)?;
@@ -249,7 +253,76 @@ pub(crate) fn side_by_side(parts: &[Matrix], k: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+
+    fn types() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/types")
+    }
+
+    /// What gguf-py decodes each tensor of `blocks.gguf` to, by name.
+    fn goldens() -> serde_json::Map<String, serde_json::Value> {
+        let text = std::fs::read(types().join("goldens.json")).unwrap();
+        let goldens: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        goldens["blocks"].as_object().unwrap().clone()
+    }
+
+    fn assert_bits(weights: &Weights, name: &str, golden: &serde_json::Value) {
+        use sha2::Digest as _;
+        let numbers = |key: &str| golden[key].as_array().unwrap().iter();
+        let shape: Vec<usize> = numbers("shape")
+            .map(|it| it.as_u64().unwrap() as usize)
+            .collect();
+        let values = weights.take(name, &shape).unwrap();
+        let first: Vec<f32> = numbers("first_row")
+            .map(|it| it.as_f64().unwrap() as f32)
+            .collect();
+        assert_eq!(values[..first.len()], first, "{name}");
+        let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+        let digest: String = sha2::Sha256::digest(&bytes)
+            .iter()
+            .fold(String::new(), |hex, it| hex + &format!("{it:02x}"));
+        assert_eq!(golden["sha256"], digest, "{name}");
+    }
+
+    /// Random blocks of every type, and blocks with every kind of scale: the largest and
+    /// the smallest, negative, subnormal, zero. Made by `make_types.py`, decoded by gguf-py.
+    #[test]
+    fn blocks_decode_to_the_bits_of_gguf_py() {
+        let goldens = goldens();
+        let mut weights = Weights::default();
+        weights.add_gguf(&types().join("blocks.gguf")).unwrap();
+        assert_eq!(goldens.len(), 13);
+        for (name, golden) in &goldens {
+            assert_bits(&weights, name, golden);
+        }
+        weights.finish().unwrap();
+    }
+
+    /// The same floats in a safetensors file, wherever in memory they lie.
+    #[test]
+    fn plain_floats_decode_to_the_same_bits_at_any_address() {
+        let goldens = goldens();
+        let file = std::fs::read(types().join("blocks.gguf")).unwrap();
+        let blocks = gguf::Gguf::parse(&file).unwrap();
+        for n_spaces in 0..4 {
+            for name in ["F32", "F16", "BF16"] {
+                let data = &file[blocks.tensors()[name].range()];
+                let header = serde_json::json!({name: {
+                    "dtype": name, "shape": goldens[name]["shape"], "data_offsets": [0, data.len()],
+                }});
+                let header = format!("{header}{}", " ".repeat(n_spaces));
+                let length = (header.len() as u64).to_le_bytes();
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("x.safetensors");
+                std::fs::write(&path, [&length[..], header.as_bytes(), data].concat()).unwrap();
+                let mut weights = Weights::default();
+                weights.add_safetensors(&path).unwrap();
+                assert_bits(&weights, name, &goldens[name]);
+            }
+        }
+    }
 
     #[test]
     fn matrices_side_by_side_are_transposed() {

@@ -65,8 +65,15 @@ pub fn list() -> &'static [Builtin] {
 /// How far a fetch has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullProgress {
-    /// pip is at work; `n_bytes` of about `total_bytes` have arrived.
+    /// Bytes are on their way; `n_bytes` of about `total_bytes` have arrived.
     Downloading {
+        /// Bytes so far.
+        n_bytes: u64,
+        /// Bytes to come in all.
+        total_bytes: u64,
+    },
+    /// Another process is fetching the same file.
+    Waiting {
         /// Bytes so far.
         n_bytes: u64,
         /// Bytes to come in all.

@@ -1,7 +1,8 @@
 //! Reads numbers, texts and arrays from the header bytes, never past their end.
 //!
 //! Every length is compared with the bytes that are left before anything is
-//! allocated for it, so a hostile length field costs nothing.
+//! allocated for it, so a hostile length field costs nothing. What is read takes at
+//! most [`MEMORY_FACTOR`](super::MEMORY_FACTOR) times the bytes it was read from.
 
 use super::value::{Array, Value};
 use super::{GgufError, MAX_ARRAY_DEPTH, MAX_ARRAY_LEN};
@@ -121,30 +122,28 @@ impl<'a> Cursor<'a> {
                 remaining: remaining as usize,
             });
         }
-        let n = 0..n;
         Ok(match kind {
-            8 => Array::Text(n.map(|_| self.text(key)).collect::<Result<_, _>>()?),
+            8 => Array::Text(elements(n, || self.text(key))?),
+            // Not reserved: each level of a nested claim would reserve anew.
             9 => Array::Array(
-                n.map(|_| self.typed_array(key, depth + 1))
+                (0..n)
+                    .map(|_| self.typed_array(key, depth + 1))
                     .collect::<Result<_, _>>()?,
             ),
-            7 => Array::Bool(n.map(|_| self.bool(key)).collect::<Result<_, _>>()?),
-            6 => Array::Float(
-                n.map(|_| Ok(f64::from(f32::from_le_bytes(self.array(key)?))))
-                    .collect::<Result<_, GgufError>>()?,
+            0 => Array::Bytes(self.take(n, key)?.to_vec()),
+            1 => Array::SignedBytes(
+                self.take(n, key)?
+                    .iter()
+                    .map(|it| it.cast_signed())
+                    .collect(),
             ),
-            12 => Array::Float(
-                n.map(|_| Ok(f64::from_le_bytes(self.array(key)?)))
-                    .collect::<Result<_, GgufError>>()?,
-            ),
-            1 | 3 | 5 | 11 => Array::Signed(
-                n.map(|_| self.signed(kind, key))
-                    .collect::<Result<_, _>>()?,
-            ),
-            _ => Array::Unsigned(
-                n.map(|_| self.unsigned(kind, key))
-                    .collect::<Result<_, _>>()?,
-            ),
+            7 => Array::Bool(elements(n, || self.bool(key))?),
+            6 => Array::Float(elements(n, || {
+                Ok(f64::from(f32::from_le_bytes(self.array(key)?)))
+            })?),
+            12 => Array::Float(elements(n, || Ok(f64::from_le_bytes(self.array(key)?)))?),
+            3 | 5 | 11 => Array::Signed(elements(n, || self.signed(kind, key))?),
+            _ => Array::Unsigned(elements(n, || self.unsigned(kind, key))?),
         })
     }
 
@@ -186,4 +185,18 @@ impl<'a> Cursor<'a> {
             kind,
         }
     }
+}
+
+/// Reads `n` elements, a count that was compared with the bytes that are left.
+///
+/// The room for them is taken at once: a vector that grows would take up to twice of it.
+fn elements<T>(
+    n: u64,
+    mut read: impl FnMut() -> Result<T, GgufError>,
+) -> Result<Vec<T>, GgufError> {
+    let mut out = Vec::with_capacity(n as usize);
+    for _ in 0..n {
+        out.push(read()?);
+    }
+    Ok(out)
 }

@@ -1,16 +1,20 @@
 //! Why bytes are not a GGUF file: one variant per broken rule, naming what and where.
 
-use super::MAX_ARRAY_DEPTH;
+use super::{MAX_ARRAY_DEPTH, MIN_ALIGNMENT};
 
 /// Why bytes are not a GGUF file that can be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "each field is named in its variant's message")]
 pub enum GgufError {
     /// The file starts with something else.
-    #[error("not a GGUF file: it starts with `{found}` instead of `GGUF`{}", legacy_note(.found))]
-    BadMagic { found: String },
+    #[error("not a GGUF file: it starts with `{found}` instead of `GGUF`{}", clause(*.note))]
+    BadMagic {
+        found: String,
+        /// What the file is, where its first bytes tell.
+        note: Option<&'static str>,
+    },
     /// A version that is not read.
-    #[error("GGUF version {version} is not supported, only versions 2 and 3 are{}", endian_note(*.version))]
+    #[error("GGUF version {version} is not supported, only versions 2 and 3 are{}", version_note(*.version))]
     BadVersion { version: u32 },
     /// A length field asks for more bytes than there are.
     #[error(
@@ -52,7 +56,9 @@ pub enum GgufError {
     #[error("the tensor `{tensor}` occurs twice")]
     DuplicateTensor { tensor: String },
     /// An alignment that nothing can be aligned to.
-    #[error("`general.alignment` is {found}, expected a power of two as a 32-bit unsigned integer")]
+    #[error(
+        "`general.alignment` is {found}, expected a power of two, at least {MIN_ALIGNMENT}, as a 32-bit unsigned integer"
+    )]
     BadAlignment { found: String },
     /// A tensor with no dimension, or more than 4.
     #[error("the tensor `{tensor}` has {n} dimensions, expected 1 to 4")]
@@ -115,6 +121,14 @@ pub enum GgufError {
         shape: Vec<u64>,
         expected: &'static str,
     },
+    /// One of several files that only together are a model.
+    #[error(
+        "the file is one of {n_parts} parts of a model; merge them with llama.cpp's `llama-gguf-split --merge`"
+    )]
+    Split { n_parts: u64 },
+    /// A file that holds something beside a model, e.g. an adapter.
+    #[error("the file holds no model but: {kind}")]
+    NotAModel { kind: String },
     /// A key that a reader needs and the file lacks.
     #[error("the metadata key `{key}` is missing")]
     MissingKey { key: String },
@@ -127,19 +141,14 @@ pub enum GgufError {
     },
 }
 
-fn legacy_note(found: &str) -> &'static str {
-    match found {
-        "ggml" | "ggjt" | "ggla" | "lmgg" | "tjgg" | "algg" | "fmgg" => {
-            " (a file of the older GGML formats; convert it to GGUF)"
-        }
-        _ => "",
-    }
+fn clause(note: Option<&str>) -> String {
+    note.map(|it| format!("; it is {it}")).unwrap_or_default()
 }
 
-fn endian_note(version: u32) -> &'static str {
-    if version.swap_bytes() <= 3 {
-        " (the file is big-endian)"
-    } else {
-        ""
+fn version_note(version: u32) -> &'static str {
+    match version {
+        1 => "; convert the original model again",
+        _ if matches!(version.swap_bytes(), 1..=3) => " (the file is big-endian)",
+        _ => "",
     }
 }

@@ -12,6 +12,7 @@
 
 mod cursor;
 mod error;
+mod file_type;
 mod tensor_type;
 mod tensors;
 #[cfg(test)]
@@ -22,8 +23,11 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 
+use super::foreign;
+
 use self::cursor::Cursor;
 pub use self::error::GgufError;
+pub use self::file_type::file_type_name;
 pub use self::tensor_type::TensorType;
 pub use self::tensors::TensorInfo;
 use self::tensors::{place, read_descriptions};
@@ -39,9 +43,15 @@ pub const MAX_KEYS: u64 = 1 << 16;
 pub const MAX_ARRAY_LEN: u64 = 1 << 22;
 /// Deepest nesting of metadata arrays.
 pub const MAX_ARRAY_DEPTH: usize = 4;
+/// Most bytes of memory that one byte of a metadata array takes once it is read. Empty
+/// arrays inside an array take most; keys and tensors are bounded by their counts.
+pub const MEMORY_FACTOR: usize = 6;
 
 const MAGIC: &[u8] = b"GGUF";
 const DEFAULT_ALIGNMENT: u64 = 32;
+/// The format asks for a multiple of 8; with it every tensor also lies where its
+/// elements may be read in place.
+const MIN_ALIGNMENT: u64 = 8;
 
 /// A metadata value and the bytes it was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +81,7 @@ impl Gguf {
         if magic != MAGIC {
             return Err(GgufError::BadMagic {
                 found: magic.escape_ascii().to_string(),
+                note: foreign::note(&header[..header.len().min(foreign::N_BYTES)]),
             });
         }
         cursor.take(MAGIC.len() as u64, "magic")?;
@@ -226,7 +237,11 @@ fn read_metadata(cursor: &mut Cursor, n: u64) -> Result<IndexMap<String, Entry>,
 fn alignment(metadata: &IndexMap<String, Entry>) -> Result<u64, GgufError> {
     match metadata.get("general.alignment").map(|entry| &entry.value) {
         None => Ok(DEFAULT_ALIGNMENT),
-        Some(Value::Unsigned(n)) if n.is_power_of_two() && u32::try_from(*n).is_ok() => Ok(*n),
+        Some(Value::Unsigned(n))
+            if n.is_power_of_two() && MIN_ALIGNMENT <= *n && u32::try_from(*n).is_ok() =>
+        {
+            Ok(*n)
+        }
         Some(Value::Unsigned(n)) => Err(GgufError::BadAlignment {
             found: n.to_string(),
         }),
@@ -252,6 +267,8 @@ mod tests {
                 &Value::Array(Array::Text(vec!["a".to_owned(), "é".to_owned()])),
             )
             .key("n", &Value::Array(Array::Signed(vec![-1, 3])))
+            .key("b", &Value::Array(Array::Bytes(vec![0, 255])))
+            .key("i", &Value::Array(Array::SignedBytes(vec![-1, 3])))
             .tensor("a", &[32, 3], 3, &[7; 60])
             .tensor("b", &[5], 0, &[1; 20])
     }
@@ -279,6 +296,19 @@ mod tests {
         assert_eq!(&file[a.range()], [7; 60]);
         assert_eq!(&file[gguf.tensors()["b"].range()], [1; 20]);
         let range = gguf.value_range("llama.context_length").unwrap();
+        assert_eq!(
+            gguf.get("b"),
+            Some(&Value::Array(Array::Bytes(vec![0, 255])))
+        );
+        assert_eq!(
+            gguf.get("b").unwrap().as_unsigned_array(),
+            Some(vec![0, 255])
+        );
+        let signed = gguf.get("i").unwrap();
+        assert_eq!(
+            (signed, signed.as_unsigned_array()),
+            (&Value::Array(Array::SignedBytes(vec![-1, 3])), None)
+        );
         // Type number 10 (u64), then the value.
         assert_eq!(file[range], bytes_of(&Value::Unsigned(64))[..]);
     }
@@ -330,11 +360,6 @@ mod tests {
                 "multiple of the 32",
             ),
             (
-                "type",
-                Builder::new().tensor("w", &[32], 20, &[0; 20]),
-                "IQ4_NL",
-            ),
-            (
                 "short",
                 Builder::new().tensor("w", &[64], 0, &[0; 8]),
                 "download cut short",
@@ -366,10 +391,17 @@ mod tests {
             ),
             ("zero alignment", aligned(0), "`general.alignment` is 0"),
             ("odd alignment", aligned(48), "`general.alignment` is 48"),
+            ("small alignment", aligned(4), "`general.alignment` is 4"),
+            ("wide alignment", aligned(1 << 40), "a 32-bit unsigned"),
             (
                 "huge alignment",
-                aligned(1 << 40),
-                "power of two as a 32-bit",
+                aligned(1 << 31).tensor("w", &[1], 0, &[0; 4]),
+                "ends at byte 2147483652",
+            ),
+            (
+                "text alignment",
+                Builder::new().key("general.alignment", &Value::Text("32".to_owned())),
+                "`general.alignment` is a text",
             ),
         ];
         for (name, file, expected) in table {
@@ -398,8 +430,12 @@ mod tests {
                 .contains("big-endian")
         );
         for (start, note) in [
-            (&b"ggjt"[..], "older GGML"),
-            (b"PK\x03\x04", "`PK"),
+            (&b"tjgg"[..], "starts with `tjgg`"),
+            (b"tjgg", "old format GGJT"),
+            (b"lmgg", "old format GGML"),
+            (b"algg", "old format GGLA"),
+            (b"PK\x03\x04", "can run code"),
+            (b"version https://git-lfs", "git lfs pull"),
             (b"", "``"),
         ] {
             assert!(Gguf::parse(start).unwrap_err().to_string().contains(note));
@@ -423,6 +459,113 @@ mod tests {
                 Gguf::parse(&file[..n]).is_err(),
                 "a file cut at {n} was accepted"
             );
+        }
+    }
+
+    #[test]
+    fn types_that_are_not_decoded_are_refused_by_name() {
+        let table = [
+            (9, "Q8_1"),
+            (15, "Q8_K"),
+            (16, "IQ2_XXS"),
+            (17, "IQ2_XS"),
+            (18, "IQ3_XXS"),
+            (19, "IQ1_S"),
+            (20, "IQ4_NL"),
+            (21, "IQ3_S"),
+            (22, "IQ2_S"),
+            (23, "IQ4_XS"),
+            (24, "I8"),
+            (25, "I16"),
+            (26, "I32"),
+            (27, "I64"),
+            (28, "F64"),
+            (29, "IQ1_M"),
+            (31, "Q4_0_4_4"),
+            (34, "TQ1_0"),
+            (35, "TQ2_0"),
+            (39, "MXFP4"),
+            (40, "NVFP4"),
+            (41, "Q1_0"),
+            (u32::MAX, "unknown"),
+        ];
+        for (id, name) in table {
+            let file = small().tensor("blk.0.w", &[256], id, &[0; 512]).build();
+            assert_eq!(
+                Gguf::parse(&file).unwrap_err().to_string(),
+                format!(
+                    "the tensor `blk.0.w` has type {name} (ggml type {id}), which is not supported"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_utf_8_are_refused_by_place() {
+        let file = small().build();
+        let at = |text: &str| {
+            file.windows(text.len())
+                .position(|it| it == text.as_bytes())
+        };
+        for (text, what) in [
+            ("n\x09\0\0\0", "a metadata key"),
+            ("llama\x14", "general.architecture"),
+            ("b\x01\0\0\0\x05", "a tensor name"),
+        ] {
+            let mut broken = file.clone();
+            broken[at(text).unwrap()] = 0xff;
+            let message = Gguf::parse(&broken).unwrap_err().to_string();
+            let expected = format!("the text of `{what}` at byte ");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+    }
+
+    /// Bytes on the heap, from the capacities.
+    fn heap(array: &Array) -> usize {
+        match array {
+            Array::Bytes(it) => it.capacity(),
+            Array::SignedBytes(it) => it.capacity(),
+            Array::Unsigned(it) => 8 * it.capacity(),
+            Array::Signed(it) => 8 * it.capacity(),
+            Array::Float(it) => 8 * it.capacity(),
+            Array::Bool(it) => it.capacity(),
+            Array::Text(it) => {
+                size_of::<String>() * it.capacity() + it.iter().map(String::capacity).sum::<usize>()
+            }
+            Array::Array(it) => {
+                size_of::<Array>() * it.capacity() + it.iter().map(heap).sum::<usize>()
+            }
+        }
+    }
+
+    /// The kinds of arrays that grow most when they are read.
+    #[test]
+    fn a_header_takes_memory_in_proportion_to_its_length() {
+        let n = 1 << 20;
+        let raw = |kind: u32, bytes: usize| {
+            let mut value = 9_u32.to_le_bytes().to_vec();
+            value.extend(kind.to_le_bytes());
+            value.extend((n as u64).to_le_bytes());
+            value.resize(value.len() + n * bytes, 0);
+            Builder::new().raw_key("k", &value).build()
+        };
+        // 8-bit and 16-bit integers, bools, f32, empty texts, empty arrays.
+        for (kind, bytes) in [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (3, 2),
+            (7, 1),
+            (6, 4),
+            (8, 8),
+            (9, 12),
+        ] {
+            let file = raw(kind, bytes);
+            let gguf = Gguf::parse(&file).unwrap();
+            let Some(Value::Array(array)) = gguf.get("k") else {
+                panic!("an array of kind {kind}");
+            };
+            assert!(heap(array) <= MEMORY_FACTOR * file.len(), "kind {kind}");
         }
     }
 

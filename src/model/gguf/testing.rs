@@ -18,10 +18,15 @@ impl Builder {
     }
 
     /// Adds a metadata entry.
-    pub(crate) fn key(mut self, key: &str, value: &Value) -> Self {
+    pub(crate) fn key(self, key: &str, value: &Value) -> Self {
+        self.raw_key(key, &bytes_of(value))
+    }
+
+    /// Adds a metadata entry whose type number and value are `bytes`.
+    pub(crate) fn raw_key(mut self, key: &str, bytes: &[u8]) -> Self {
         self.n_keys += 1;
         push_text(&mut self.keys, key);
-        self.keys.extend(bytes_of(value));
+        self.keys.extend(bytes);
         self
     }
 
@@ -105,7 +110,9 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 
 fn push_array(out: &mut Vec<u8>, array: &Array) {
     let (kind, n) = match array {
-        Array::Unsigned(it) => (10_u32, it.len()),
+        Array::Bytes(it) => (0_u32, it.len()),
+        Array::SignedBytes(it) => (1, it.len()),
+        Array::Unsigned(it) => (10, it.len()),
         Array::Signed(it) => (11, it.len()),
         Array::Float(it) => (12, it.len()),
         Array::Bool(it) => (7, it.len()),
@@ -115,6 +122,8 @@ fn push_array(out: &mut Vec<u8>, array: &Array) {
     out.extend(kind.to_le_bytes());
     out.extend((n as u64).to_le_bytes());
     match array {
+        Array::Bytes(it) => out.extend(it),
+        Array::SignedBytes(it) => out.extend(it.iter().map(|n| n.to_le_bytes()[0])),
         Array::Unsigned(it) => it.iter().for_each(|n| out.extend(n.to_le_bytes())),
         Array::Signed(it) => it.iter().for_each(|n| out.extend(n.to_le_bytes())),
         Array::Float(it) => it.iter().for_each(|x| out.extend(x.to_le_bytes())),

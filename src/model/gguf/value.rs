@@ -25,9 +25,13 @@ pub enum Value {
 /// An array of metadata values of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Array {
-    /// Unsigned integers, bytes included.
+    /// Unsigned integers of 8 bits, which may be many: they are not widened.
+    Bytes(Vec<u8>),
+    /// Signed integers of 8 bits.
+    SignedBytes(Vec<i8>),
+    /// Wider unsigned integers.
     Unsigned(Vec<u64>),
-    /// Signed integers.
+    /// Wider signed integers.
     Signed(Vec<i64>),
     /// Floats, widened to 64 bits.
     Float(Vec<f64>),
@@ -85,6 +89,10 @@ impl Value {
     /// The value as an array of integers; a negative one makes it `None`.
     pub fn as_unsigned_array(&self) -> Option<Vec<u64>> {
         match self {
+            Self::Array(Array::Bytes(it)) => Some(it.iter().map(|n| u64::from(*n)).collect()),
+            Self::Array(Array::SignedBytes(it)) => {
+                it.iter().map(|n| u64::try_from(*n).ok()).collect()
+            }
             Self::Array(Array::Unsigned(it)) => Some(it.clone()),
             Self::Array(Array::Signed(it)) => it.iter().map(|n| u64::try_from(*n).ok()).collect(),
             _ => None,
