@@ -2,17 +2,39 @@
 
 use std::collections::HashMap;
 
-use harness::compare::{self, Comparison, Family};
-use harness::experiment::MetricSpec;
-use harness::metric::{Facts, Metric, Units};
+use harness::compare::{
+    self, CaseEvidence, Comparison, Evidence, ExampleEvidence, Family, MetricEvidence,
+    ModelEvidence, ShortDigest, VariantEvidence,
+};
+use harness::experiment::{MetricSpec, NonNegative};
+use harness::metric::{Facts, Metric, Source, Units};
 use harness::plan::{CaseKey, Plan};
-use harness::request::Digest;
-use harness::score::Score;
+use harness::request::{Digest, SCORING_VERSION};
+use harness::score::{Score, Status};
 use harness::table::{Measured, RankingRecord, ToSettle};
 use harness::text_metric::{ReferenceCount, TextJudge};
 
-/// Digest of all requests of a case, by its place in the plan.
-pub(crate) type RequestDigests = HashMap<CaseKey, Digest>;
+/// Digests of the requests of a case; `None` where some could not be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CaseDigests {
+    pub(crate) likelihood: Option<Digest>,
+    pub(crate) priors: Option<Digest>,
+    pub(crate) generation: Option<Digest>,
+}
+
+/// The digests of every case, by its place in the plan.
+pub(crate) type RequestDigests = HashMap<CaseKey, CaseDigests>;
+
+/// What was measured: the scores of a whole run, and under which id.
+#[derive(Clone, Copy)]
+pub(crate) struct Measurements<'a> {
+    pub(crate) run: &'a str,
+    /// The arithmetic of each model.
+    pub(crate) numerics: &'a [String],
+    pub(crate) judges: &'a [TextJudge],
+    pub(crate) scores: &'a [Score],
+    pub(crate) requests: &'a RequestDigests,
+}
 
 /// The metrics of a run and what they show.
 pub(crate) struct Analysis {
@@ -41,22 +63,131 @@ pub(crate) fn is_declared(metric: &Metric, specs: &[MetricSpec]) -> bool {
     specs.iter().any(|it| it.name == metric.name)
 }
 
-/// Measures and compares; `scores` in plan order, those of a whole run.
-pub(crate) fn analyse(
+/// What later comparisons need of a finished run.
+pub(crate) fn evidence(plan: &Plan, measurements: &Measurements<'_>) -> Evidence {
+    let spec = &plan.experiment.spec;
+    let metrics = metrics(plan, measurements.judges);
+    let model = |(index, it): (usize, &harness::plan::PlannedModel)| ModelEvidence {
+        name: it.name.clone(),
+        digest: it.model.digest.to_hex().to_string(),
+        tokenizer_digest: it.model.tokenizer_digest.to_hex().to_string(),
+        numerics: measurements
+            .numerics
+            .get(index)
+            .cloned()
+            .unwrap_or_default(),
+        scoring_version: SCORING_VERSION,
+    };
+    let variant = |index: usize| VariantEvidence {
+        name: plan.variants[index].name.clone(),
+        template_digest: plan.template_digest(index).to_string(),
+    };
+    Evidence {
+        experiment: spec.experiment.name.as_str().to_owned(),
+        run: measurements.run.to_owned(),
+        is_finished: true,
+        seed: spec.experiment.seed,
+        primary: plan.primary(),
+        control: plan.control().map(|it| plan.variants[it].name.clone()),
+        margin: spec.experiment.margin.map(NonNegative::get),
+        models: plan.models.iter().enumerate().map(model).collect(),
+        variants: (0..plan.variants.len()).map(variant).collect(),
+        examples: (0..plan.examples.len())
+            .map(|it| example(plan, it))
+            .collect(),
+        cells: cells(plan, &metrics, measurements),
+        metrics: metrics
+            .into_iter()
+            .map(|metric| MetricEvidence {
+                is_declared: is_declared(&metric, &spec.metrics),
+                metric,
+            })
+            .collect(),
+    }
+}
+
+fn example(plan: &Plan, index: usize) -> ExampleEvidence {
+    let example = &plan.examples[index];
+    let references = plan.answers[index].references.split_first();
+    ExampleEvidence {
+        id: example.id.clone(),
+        row_digest: ShortDigest::shortened(&plan.row(index).digest),
+        target_digest: references.map(|(target, _)| ShortDigest::of([target])),
+        references_digest: references
+            .filter(|(_, others)| !others.is_empty())
+            .map(|(_, others)| ShortDigest::of(others)),
+        cluster: example.cluster.clone(),
+    }
+}
+
+/// The cases of every variant on every model, repeats merged.
+fn cells(
     plan: &Plan,
-    judges: &[TextJudge],
-    scores: &[Score],
-    requests: &RequestDigests,
-) -> Analysis {
-    let metrics = metrics(plan, judges);
-    let primary_name = plan.primary();
-    let primary = metrics
+    metrics: &[Metric],
+    measurements: &Measurements<'_>,
+) -> Vec<Vec<CaseEvidence>> {
+    let mut scores: HashMap<CaseKey, &Score> = HashMap::new();
+    for score in measurements.scores {
+        scores.insert(score.key, score);
+    }
+    let cell = |model: usize, variant: usize| {
+        let case = |example: usize| {
+            let keys = (0..plan.n_repeats()).map(|repeat| CaseKey {
+                model,
+                variant,
+                example,
+                repeat,
+            });
+            let repeats: Vec<&Score> = keys.filter_map(|it| scores.get(&it).copied()).collect();
+            case(metrics, &repeats, measurements.requests)
+        };
+        (0..plan.examples.len()).map(case).collect()
+    };
+    let pairs = (0..plan.models.len())
+        .flat_map(|model| (0..plan.variants.len()).map(move |variant| (model, variant)));
+    pairs.map(|(model, variant)| cell(model, variant)).collect()
+}
+
+/// One example from the scores of its repeats.
+fn case(metrics: &[Metric], repeats: &[&Score], requests: &RequestDigests) -> CaseEvidence {
+    let failed = repeats
         .iter()
-        .position(|it| it.name == primary_name)
-        .unwrap_or(0);
-    let clusters = plan.clusters();
+        .map(|it| it.status)
+        .find(|it| *it != Status::Ok);
+    let digests = |of: fn(&CaseDigests) -> Option<Digest>| -> Option<ShortDigest> {
+        let each = repeats.iter().map(|it| of(requests.get(&it.key)?));
+        let each: Vec<[u8; 32]> = each.map(|it| it.map(|it| it.0)).collect::<Option<_>>()?;
+        (!each.is_empty()).then(|| ShortDigest::of(each))
+    };
+    let has_own_values = |it: &&Metric| !matches!(it.source, Source::Likelihood(_));
+    CaseEvidence {
+        status: failed.unwrap_or(Status::Ok),
+        // Likelihoods are asked for on the first repeat alone.
+        likelihood_digest: repeats
+            .first()
+            .and_then(|it| requests.get(&it.key)?.likelihood)
+            .map(|it| ShortDigest::shortened(&it.0)),
+        prior_digest: repeats
+            .first()
+            .and_then(|it| requests.get(&it.key)?.priors)
+            .map(|it| ShortDigest::shortened(&it.0)),
+        generation_digest: digests(|it| it.generation),
+        likelihood: repeats.first().and_then(|it| it.likelihood),
+        values: metrics
+            .iter()
+            .filter(has_own_values)
+            .map(|it| it.value(repeats))
+            .collect(),
+    }
+}
+
+/// Measures and compares the variants of a run.
+pub(crate) fn analyse(plan: &Plan, evidence: &Evidence) -> Analysis {
+    let metrics = evidence.metrics.iter().map(|it| it.metric.clone());
+    let primary = evidence.metric(&evidence.primary).unwrap_or(0);
+    let clusters = evidence.clusters();
     let mut analysis = Analysis {
-        metrics,
+        metrics: metrics.collect(),
         measured: Vec::new(),
         comparisons: Vec::new(),
         rankings: Vec::new(),
@@ -64,12 +195,7 @@ pub(crate) fn analyse(
     for model in 0..plan.models.len() {
         for metric in 0..analysis.metrics.len() {
             let units: Vec<Units> = (0..plan.variants.len())
-                .map(|variant| {
-                    let of_variant =
-                        |it: &&Score| (it.key.model, it.key.variant) == (model, variant);
-                    let scores: Vec<&Score> = scores.iter().filter(of_variant).collect();
-                    analysis.metrics[metric].units(&scores)
-                })
+                .map(|variant| evidence.units(model, variant, metric))
                 .collect();
             let n_planned = plan.examples.len();
             for (variant, units) in units.iter().enumerate() {
@@ -83,7 +209,7 @@ pub(crate) fn analyse(
                 });
             }
             if !analysis.metrics[metric].is_descriptive {
-                let identical = |a: usize, b: usize| is_identical(plan, requests, model, a, b);
+                let identical = |a: usize, b: usize| evidence.is_identical(model, metric, a, b);
                 let family = Family {
                     model,
                     metric_index: metric,
@@ -91,15 +217,7 @@ pub(crate) fn analyse(
                     units: &units,
                     control: plan.control(),
                     clusters: clusters.as_deref(),
-                    margin: (metric == primary)
-                        .then(|| {
-                            plan.experiment
-                                .spec
-                                .experiment
-                                .margin
-                                .map(harness::experiment::NonNegative::get)
-                        })
-                        .flatten(),
+                    margin: evidence.margin.filter(|_| metric == primary),
                     identical: &identical,
                 };
                 let comparisons = compare::variants(&family);
@@ -112,24 +230,6 @@ pub(crate) fn analyse(
         }
     }
     analysis
-}
-
-/// Whether two variants sent equal requests for every example.
-fn is_identical(plan: &Plan, requests: &RequestDigests, model: usize, a: usize, b: usize) -> bool {
-    let n_repeats = plan.n_repeats();
-    (0..plan.examples.len()).all(|example| {
-        (0..n_repeats).all(|repeat| {
-            let digest = |variant| {
-                requests.get(&CaseKey {
-                    model,
-                    variant,
-                    example,
-                    repeat,
-                })
-            };
-            digest(a).is_some() && digest(a) == digest(b)
-        })
-    })
 }
 
 fn ranking(plan: &Plan, family: &Family<'_>, comparisons: &[Comparison]) -> RankingRecord {

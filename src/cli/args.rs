@@ -37,6 +37,15 @@ pub(crate) enum Command {
     /// Measure every variant of an experiment on every example, and compare them
     #[command(after_long_help = help::RUN)]
     Run(RunArgs),
+    /// Run an experiment, compare it with a baseline, and decide by its gates
+    #[command(after_long_help = help::CHECK)]
+    Check(CheckArgs),
+    /// Compare two runs, a run and a baseline, or two variants of one run
+    #[command(after_long_help = help::COMPARE)]
+    Compare(CompareArgs),
+    /// Save, list, show and remove what later runs are compared with
+    #[command(after_long_help = help::BASELINE)]
+    Baseline(BaselineArgs),
     /// Check an experiment and show what would run: cases, tokens, prompts. Loads no weights
     #[command(after_long_help = help::PLAN)]
     Plan(PlanArgs),
@@ -46,6 +55,9 @@ pub(crate) enum Command {
     /// Show the results of a run
     #[command(after_long_help = help::SHOW)]
     Show(ShowArgs),
+    /// Write runs as one HTML file: ranking, differences, every example side by side
+    #[command(after_long_help = help::REPORT)]
+    Report(ReportArgs),
     /// Ask the tables of all runs in SQL
     #[command(after_long_help = help::QUERY)]
     Query(QueryArgs),
@@ -68,6 +80,110 @@ pub(crate) struct RunArgs {
     /// Experiment files; all are checked before the first one runs
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+    /// What is measured, and how.
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+/// `harness check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Experiment file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What it is held against: a baseline, a run, or another experiment file, which is run
+    /// first and whose gates then decide [default: the baseline `main`]
+    #[arg(long, value_name = "BASE")]
+    pub(crate) against: Option<String>,
+    /// Compare even where model, tokenizer or arithmetic are not the same
+    #[arg(long, help_heading = "Comparison")]
+    pub(crate) across_models: bool,
+    /// Compare on the common rows even where more than 10 % of the rows differ
+    #[arg(long, help_heading = "Comparison")]
+    pub(crate) common_rows: bool,
+    /// What is measured, and how.
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+/// `harness compare`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// What it is held against: a run, a baseline, or RUN:VARIANT
+    #[arg(value_name = "A")]
+    pub(crate) reference: String,
+    /// What is judged: a run, a baseline, or RUN:VARIANT
+    #[arg(value_name = "B")]
+    pub(crate) candidate: String,
+    /// Show the flips by every metric, not only by the primary one
+    #[arg(long, help_heading = "Output")]
+    pub(crate) all: bool,
+    /// Compare even where model, tokenizer or arithmetic are not the same
+    #[arg(long, help_heading = "Comparison")]
+    pub(crate) across_models: bool,
+    /// Compare on the common rows even where more than 10 % of the rows differ
+    #[arg(long, help_heading = "Comparison")]
+    pub(crate) common_rows: bool,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
+    /// Print as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// `harness baseline`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BaselineArgs {
+    /// What to do with baselines.
+    #[command(subcommand)]
+    pub(crate) command: BaselineCommand,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
+}
+
+/// One subcommand of `harness baseline`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BaselineCommand {
+    /// Save a run as a baseline of its experiment
+    Save {
+        /// Name of the baseline; `harness check` takes `main` where no other is named
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Run to save
+        #[arg(value_name = "RUN", default_value = "latest")]
+        run: String,
+        /// Begin a new line: later drops are also counted from this one, not from the first
+        #[arg(long)]
+        new_line: bool,
+    },
+    /// List all baselines
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Describe a baseline
+    Show {
+        /// Its name, or EXPERIMENT/NAME
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a baseline
+    Rm {
+        /// Its name, or EXPERIMENT/NAME
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// What `run` and `check` measure, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MeasureArgs {
     /// Which part of the experiments runs.
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
@@ -167,6 +283,26 @@ pub(crate) struct ShowArgs {
     /// Print as JSON
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+}
+
+/// `harness report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Runs to put into the file: `latest`, `latest~1`, `EXPERIMENT/latest`, the start of an id,
+    /// or a path; the first one is shown first
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub(crate) runs: Vec<String>,
+    /// File to write, `-` for stdout; one that exists is replaced
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FILE",
+        default_value = "report.html"
+    )]
+    pub(crate) output: PathBuf,
+    /// Where results are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
 }
 
 /// `harness query`.
@@ -423,6 +559,7 @@ mod tests {
             &["plan"],
             &["try"],
             &["show"],
+            &["report"],
             &["models"],
             &["models", "list"],
             &["models", "pull"],
@@ -495,7 +632,7 @@ mod tests {
             run.files,
             [PathBuf::from("a.toml"), PathBuf::from("b.toml")]
         );
-        let selection = run.selection.selection();
+        let selection = run.measure.selection.selection();
         assert_eq!(selection.overlay.profile.as_deref(), Some("ci"));
         let expected = [
             ("scoring.delimiter", ""),
@@ -506,8 +643,11 @@ mod tests {
         assert_eq!(selection.overlay.set, expected);
         assert!(selection.variants.matches("few") && selection.variants.matches("bare"));
         assert!(!selection.variants.matches("chat") && !selection.models.matches("other"));
-        assert_eq!(run.compute.n_threads.map(NonZeroUsize::get), Some(4));
-        assert_eq!(run.verbosity.verbosity(), Verbosity::Verbose);
+        assert_eq!(
+            run.measure.compute.n_threads.map(NonZeroUsize::get),
+            Some(4)
+        );
+        assert_eq!(run.measure.verbosity.verbosity(), Verbosity::Verbose);
     }
 
     #[test]

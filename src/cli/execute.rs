@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use harness::compare::Evidence;
 use harness::engine::local::LoadError;
 use harness::engine::{Engine, Stop};
 use harness::plan::{Case, CaseKey, Plan};
-use harness::request::{Answerer, Digest, Outcome};
+use harness::request::{Answerer, Digest, Outcome, Request};
 use harness::runner::{self, Progress, RunError, Storage, Tally};
 use harness::score::{self, Key, Score, Status};
 use harness::store::{Store, StoreError};
 use harness::table::{
-    self, CellRecord, Counts, Digests, ExampleRow, Manifest, MetricRecord, ModelRecord, RunStatus,
-    RunTables, SCHEMA_VERSION, StoredRun, TableError, VariantRecord,
+    self, CellRecord, Counts, Digests, EvidenceFileError, ExampleRow, Manifest, MetricRecord,
+    ModelRecord, RunStatus, RunTables, SCHEMA_VERSION, StoredRun, TableError, VariantRecord,
 };
 use harness::text_metric::{TextJudge, TextMetricError};
 
-use super::analysis::{self, Analysis, RequestDigests};
+use super::analysis::{self, Analysis, CaseDigests, Measurements, RequestDigests};
 use super::lazy_engine::LazyEngine;
 
 /// Why an execution ended early.
@@ -37,6 +38,9 @@ pub(crate) enum ExecuteError {
     /// Tables or manifest could not be written.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The evidence could not be written.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceFileError),
     /// The folder of the run could not be made.
     #[error("cannot write to `{}`", .path.display())]
     Folder {
@@ -73,9 +77,10 @@ pub(crate) struct Finished {
     pub(crate) folder: PathBuf,
     /// The run as its tables show it; `None` if it was interrupted.
     pub(crate) run: Option<StoredRun>,
+    /// What later comparisons need of it; `None` if it was interrupted.
+    pub(crate) evidence: Option<Evidence>,
     pub(crate) written: Vec<PathBuf>,
     pub(crate) tally: Tally,
-    pub(crate) n_unscored: usize,
     pub(crate) n_damaged: usize,
     pub(crate) elapsed: Duration,
     pub(crate) weights_elapsed: Duration,
@@ -202,7 +207,7 @@ fn run_model(
         }
         gathered
             .requests
-            .insert(key, digest(&case, engine.answerer()));
+            .insert(key, digests(&case, engine.answerer()));
         gathered.scores.push(score_case(work, case, outcomes));
     };
     let ended = runner::run(
@@ -232,13 +237,26 @@ fn run_model(
     Ok(())
 }
 
-/// One digest of all requests of a case.
-fn digest(case: &Case, answerer: &Answerer) -> Digest {
-    let mut hash = blake3::Hasher::new();
-    for request in case.requests() {
-        hash.update(&request.key(answerer).0);
+/// The requests of a case by what they ask for; a case without some of them has no digest.
+fn digests(case: &Case, answerer: &Answerer) -> CaseDigests {
+    let of = |requests: &mut dyn Iterator<Item = Option<&Request>>| {
+        let mut hash = blake3::Hasher::new();
+        let mut n_requests = 0;
+        for request in requests {
+            hash.update(&request?.key(answerer).0);
+            n_requests += 1;
+        }
+        (0 < n_requests).then(|| Digest(*hash.finalize().as_bytes()))
+    };
+    let mut scored = case.scored.iter().flat_map(|it| match &it.requests {
+        Ok(requests) => requests.iter().map(Some).collect(),
+        Err(_) => vec![None],
+    });
+    CaseDigests {
+        likelihood: of(&mut scored),
+        priors: of(&mut case.prior_requests().map(Some)),
+        generation: of(&mut case.generation.iter().map(|it| it.as_ref().ok())),
     }
-    Digest(*hash.finalize().as_bytes())
 }
 
 fn score_case(work: &Work<'_>, case: Case, outcomes: Vec<Outcome>) -> Score {
@@ -294,9 +312,9 @@ fn finish(
     let mut finished = Finished {
         folder: folder.path.clone(),
         run: None,
+        evidence: None,
         written: Vec::new(),
         tally: gathered.tally,
-        n_unscored,
         n_damaged: store.n_damaged(),
         elapsed: started.elapsed(),
         weights_elapsed: gathered.weights_elapsed,
@@ -311,13 +329,13 @@ fn finish(
     } else {
         RunStatus::Incomplete
     };
+    let evidence = evidence(work, folder, &manifest, gathered);
     let Analysis {
         metrics,
         measured,
         comparisons,
         rankings,
-        ..
-    } = analysis::analyse(plan, &work.judges, &gathered.scores, &gathered.requests);
+    } = analysis::analyse(plan, &evidence);
     manifest.rankings = rankings;
     let models: Vec<String> = plan.models.iter().map(|it| it.name.clone()).collect();
     let variants: Vec<String> = plan.variants.iter().map(|it| it.name.clone()).collect();
@@ -337,11 +355,33 @@ fn finish(
         with_tokens: options.tokens.then_some(&token_text),
     };
     finished.written = table::write(&folder.path, &tables)?;
+    let path = table::write_evidence(&folder.path, &evidence)?;
+    finished.written.push(path);
     // Last: a run that says it is complete has all its tables.
     manifest.write(&folder.path)?;
     finished.run = Some(table::stored(&folder.path, manifest, &tables)?);
+    finished.evidence = Some(evidence);
     finished.elapsed = started.elapsed();
     Ok(finished)
+}
+
+fn evidence(
+    work: &Work<'_>,
+    folder: &RunFolder,
+    manifest: &Manifest,
+    gathered: &Gathered,
+) -> Evidence {
+    let numerics = manifest.models.iter().map(|it| it.numerics.clone());
+    analysis::evidence(
+        work.plan,
+        &Measurements {
+            run: &folder.id,
+            numerics: &numerics.collect::<Vec<String>>(),
+            judges: &work.judges,
+            scores: &gathered.scores,
+            requests: &gathered.requests,
+        },
+    )
 }
 
 /// The folder of an unfinished run of the same plan, or a new one.

@@ -15,16 +15,8 @@ pub(crate) enum Exit {
     #[default]
     Done,
     /// No gate failed, but one is inconclusive and says that fails.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "gates are read and not evaluated yet")
-    )]
     Inconclusive,
     /// A gate failed: regressed or below its floor.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "gates are read and not evaluated yet")
-    )]
     GateFailed,
     /// More cases without a score than allowed; what was scored is kept.
     Incomplete,

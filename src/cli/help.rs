@@ -51,6 +51,33 @@ Examples:
 Responses are stored as they come. After an interruption the same command goes on where it
 stopped; after an edit only what changed is computed.";
 
+pub(super) const CHECK: &str = "\
+Examples:
+  harness check sentiment.toml
+  harness check sentiment.toml --against latest
+  harness check sentiment.toml --against ../main/sentiment.toml
+
+Every [[gates]] table of the file is one check per model and variant that it covers. Where BASE is
+an experiment file, such as the one of the base branch, it is run first by this same program, and
+its gates decide: an edited threshold never judges itself.";
+
+pub(super) const COMPARE: &str = "\
+Examples:
+  harness compare latest~1 latest
+  harness compare main latest
+  harness compare latest:bare latest:few
+
+A is the reference, B is judged: a gain is B's.";
+
+pub(super) const BASELINE: &str = "\
+Examples:
+  harness baseline save main
+  harness baseline save main 20260101-120000-abcd
+  harness baseline list
+
+A baseline is a small file of numbers without texts, made to be committed:
+results/baselines/EXPERIMENT/NAME.json.";
+
 pub(super) const PLAN: &str = "\
 Examples:
   harness plan sentiment.toml
@@ -68,6 +95,15 @@ Examples:
   harness show --failures
   harness show sentiment/latest --example r-064
   harness show latest~1 --prompts --json";
+
+pub(super) const REPORT: &str = "\
+Examples:
+  harness report
+  harness report sentiment/latest sentiment/latest~1 -o review.html
+  harness report -o - > review.html
+
+The file holds all prompts, targets and generations of its runs. It needs nothing else, and
+opened in a browser it loads and sends nothing.";
 
 pub(super) const QUERY: &str = "\
 Tables: cases, choices, examples, metrics, comparisons, tokens (of runs with --tokens), runs.

@@ -6,9 +6,13 @@
 
 mod analysis;
 mod args;
+mod baseline;
+mod check;
+mod compare;
 mod draw;
 mod execute;
 mod exit;
+mod gates;
 mod glob;
 mod help;
 mod init;
@@ -20,8 +24,10 @@ mod output;
 mod plan;
 mod progress;
 mod query;
+mod report;
 mod run;
 mod show;
+mod side;
 mod signal;
 mod try_example;
 
@@ -76,9 +82,13 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
             Ok(Exit::Done)
         }
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Baseline(args) => baseline::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Try(args) => try_example::run(args),
         Command::Show(args) => show::run(args),
+        Command::Report(args) => report::run(args),
         Command::Query(args) => query::run(args),
     }
 }

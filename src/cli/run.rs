@@ -1,70 +1,168 @@
 //! `harness run`: validate every file, then run one after another and show the rankings.
 
 use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use harness::compare::{Evidence, RunsOptions};
 use harness::plan::Plan;
-use harness::report::{ReportInput, Style, json, text};
+use harness::report::{ReportInput, Style, checks, json, text};
+use harness::score::Status;
 use harness::store::StoreError;
+use harness::table::StoredRun;
 
-use super::args::{RunArgs, Verbosity};
+use super::args::{MeasureArgs, RunArgs, Verbosity};
+use super::check;
 use super::draw::{self, Bars, Waiting};
 use super::execute::{ExecuteError, Finished, Options, Watcher, execute};
 use super::exit::Exit;
+use super::gates::{self, DEFAULT_BASELINE, Judging};
 use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
 use super::progress::{Group, Kind, duration};
+use super::side::Side;
 use super::{STOP, signal};
 
-/// Runs the experiments named on the command line.
+/// What came of one experiment.
+pub(crate) struct Ran {
+    /// How it ended, gates apart.
+    pub(crate) exit: Exit,
+    /// The run's id.
+    pub(crate) run: Option<String>,
+    /// `None` if it did not come to its end.
+    pub(crate) evidence: Option<Evidence>,
+}
+
+/// Runs the experiments named on the command line, then holds them against their gates.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
-    let verbosity = args.verbosity.verbosity();
-    let kind = draw::kind(verbosity);
-    set_threads(args.compute.n_threads);
-    let opening = Opening {
-        offline: args.compute.offline,
-        kind,
-    };
-    let Some(plans) = plans(args, opening) else {
+    let Some(planned) = plan_all(&args.files, &args.measure) else {
         return Ok(Exit::Refused);
     };
-    if let Err(err) = signal::watch(&STOP) {
-        output::error(&err, None);
-    }
-    let options = Options {
-        results: &args.results.folder,
-        tokens: args.tokens,
-        fresh: args.fresh,
-    };
-    let mut exit = Exit::Done;
-    for (file, plan) in &plans {
-        let mut watcher = Bar {
-            bars: None,
-            kind,
-            plan,
-        };
-        let result = execute(plan, options, &STOP, &mut watcher);
-        if let Some(bars) = watcher.bars.take() {
-            bars.finish();
-        }
-        let ended = match result {
-            Ok(finished) => tell(args, file, plan, &finished)?,
+    let mut bases = Vec::new();
+    for (file, plan) in &planned {
+        match gates::base_of_run(&args.measure.results.folder, plan) {
+            Ok(base) => bases.push(base),
             Err(err) => {
-                let hint = hint(&err);
-                output::error(&err, hint);
-                if matches!(err, ExecuteError::Load { .. }) {
-                    Exit::Refused
-                } else {
-                    Exit::Incomplete
-                }
+                // A verdict from a damaged baseline would be worse than none.
+                output::error(&err, err.hint());
+                return Ok(Exit::Refused);
             }
-        };
-        exit = exit.worst(ended);
+        }
+        if Verbosity::Normal <= args.measure.verbosity.verbosity() {
+            let base = bases.last().and_then(Option::as_ref);
+            gates::tell_forecasts(file, plan, &plan.experiment.spec.gates, base);
+        }
+    }
+    let mut exit = Exit::Done;
+    let mut evidence = Vec::new();
+    for (file, plan) in &planned {
+        let ran = run_one(&args.measure, file, plan)?;
+        exit = exit.worst(ran.exit);
+        evidence.push(ran.evidence);
         if STOP.is_raised() {
             break;
         }
     }
+    Ok(exit.worst(tell_gates(args, &planned, &bases, &evidence)?))
+}
+
+/// Settles all gates of the command at once; returns how it ends as far as they go.
+fn tell_gates(
+    args: &RunArgs,
+    planned: &[(PathBuf, Plan)],
+    bases: &[Option<Side>],
+    evidence: &[Option<Evidence>],
+) -> Result<Exit, OutputError> {
+    let judging: Vec<Judging<'_>> = planned
+        .iter()
+        .zip(bases)
+        .zip(evidence)
+        .filter(|(((_, plan), _), _)| !plan.experiment.spec.gates.is_empty())
+        .filter_map(|(((file, plan), base), evidence)| {
+            Some(Judging {
+                gates_file: file.clone(),
+                gates: &plan.experiment.spec.gates,
+                candidate: evidence.as_ref()?,
+                base: base.as_ref(),
+                is_whole: check::is_whole(plan),
+                options: RunsOptions::default(),
+            })
+        })
+        .collect();
+    let mut exit = Exit::Done;
+    for judged in gates::judge(&judging) {
+        exit = exit.worst(judged.exit());
+        if args.measure.json {
+            let file = judged.file();
+            let checks = checks::json(&judged.check_lines(&file));
+            if !checks.is_empty() {
+                output::result(&output::json(&serde_json::json!({ "checks": checks })))?;
+            }
+        } else {
+            output::result(&judged.text())?;
+        }
+        if !judged.covered.without_baseline.is_empty() {
+            output::note(&format!(
+                "no baseline yet, so gates against it were not evaluated: `harness baseline save \
+                 {DEFAULT_BASELINE}` saves this run as one"
+            ));
+        }
+    }
     Ok(exit)
+}
+
+/// Opens and checks every file; `None` after every mistake in all of them was told.
+pub(crate) fn plan_all(files: &[PathBuf], measure: &MeasureArgs) -> Option<Vec<(PathBuf, Plan)>> {
+    let kind = draw::kind(measure.verbosity.verbosity());
+    set_threads(measure.compute.n_threads);
+    let opening = Opening {
+        offline: measure.compute.offline,
+        kind,
+    };
+    let plans = plans(files, measure, opening)?;
+    if let Err(err) = signal::watch(&STOP) {
+        output::error(&err, None);
+    }
+    Some(plans)
+}
+
+/// Runs one experiment and shows what came out.
+pub(crate) fn run_one(measure: &MeasureArgs, file: &Path, plan: &Plan) -> Result<Ran, OutputError> {
+    let options = Options {
+        results: &measure.results.folder,
+        tokens: measure.tokens,
+        fresh: measure.fresh,
+    };
+    let mut watcher = Bar {
+        bars: None,
+        kind: draw::kind(measure.verbosity.verbosity()),
+        plan,
+    };
+    let result = execute(plan, options, &STOP, &mut watcher);
+    if let Some(bars) = watcher.bars.take() {
+        bars.finish();
+    }
+    match result {
+        Ok(finished) => Ok(Ran {
+            exit: tell(measure, file, plan, &finished)?,
+            run: finished.run.map(|it| it.manifest.run),
+            evidence: finished.evidence,
+        }),
+        Err(err) => {
+            let hint = hint(&err);
+            output::error(&err, hint);
+            let exit = if matches!(err, ExecuteError::Load { .. }) {
+                Exit::Refused
+            } else {
+                Exit::Incomplete
+            };
+            Ok(Ran {
+                exit,
+                run: None,
+                evidence: None,
+            })
+        }
+    }
 }
 
 /// Limits the threads of all work; the default is one per core.
@@ -79,10 +177,13 @@ pub(super) fn set_threads(n_threads: Option<std::num::NonZeroUsize>) {
 }
 
 /// All plans, or `None` after every mistake in every file was told.
-fn plans(args: &RunArgs, opening: Opening) -> Option<Vec<(PathBuf, Plan)>> {
-    let selection = args.selection.selection();
-    let drafts: Vec<_> = args
-        .files
+fn plans(
+    files: &[PathBuf],
+    measure: &MeasureArgs,
+    opening: Opening,
+) -> Option<Vec<(PathBuf, Plan)>> {
+    let selection = measure.selection.selection();
+    let drafts: Vec<_> = files
         .iter()
         .map(|file| (file, open::draft(file, &selection)))
         .collect();
@@ -109,7 +210,7 @@ fn plans(args: &RunArgs, opening: Opening) -> Option<Vec<(PathBuf, Plan)>> {
 
 /// Shows what came out of a run; returns how it ended.
 fn tell(
-    args: &RunArgs,
+    args: &MeasureArgs,
     file: &Path,
     plan: &Plan,
     finished: &Finished,
@@ -139,11 +240,6 @@ fn tell(
     }
     if Verbosity::Normal <= verbosity {
         tell_counts(finished);
-        if !plan.experiment.spec.gates.is_empty() {
-            output::note(
-                "gates: not evaluated; this version reads them and checks that they make sense",
-            );
-        }
         hint_at_chat(plan);
     }
     if verbosity == Verbosity::Verbose {
@@ -151,10 +247,26 @@ fn tell(
             output::note(&format!("wrote {}", path.display()));
         }
     }
-    Ok(if finished.n_unscored == 0 {
+    Ok(if is_tolerated(plan, run) {
         Exit::Done
     } else {
         Exit::Incomplete
+    })
+}
+
+/// Whether no variant has more unscored cases than a gate that covers it tolerates.
+fn is_tolerated(plan: &Plan, run: &StoredRun) -> bool {
+    let mut unscored: HashMap<(&str, &str), HashSet<&str>> = HashMap::new();
+    for case in run.cases.iter().filter(|it| it.status != Status::Ok) {
+        let of_cell = unscored.entry((&case.model, &case.variant)).or_default();
+        of_cell.insert(&case.example_id);
+    }
+    unscored.iter().all(|((model, variant), examples)| {
+        let gates = plan.experiment.spec.gates.iter();
+        let covering = gates.filter(|it| it.model.covers(model) && it.variant.covers(variant));
+        // Every gate that covers it must tolerate them; without one, nothing does.
+        let least = covering.map(|it| it.max_failed).min();
+        examples.len() <= least.unwrap_or(0)
     })
 }
 
@@ -228,6 +340,7 @@ fn hint(err: &ExecuteError) -> Option<&'static str> {
             Some("answers until then are kept; the same command goes on from there")
         }
         ExecuteError::Table(err) => err.hint(),
+        ExecuteError::Evidence(err) => err.hint(),
         ExecuteError::Load { .. } => Some("`harness models info SOURCE` shows what the file holds"),
         ExecuteError::Metric(_) => None,
     }

@@ -14,6 +14,7 @@
 //! stand in `benches/honesty.md`, and `honesty` recomputes them.
 
 mod check;
+mod cover;
 mod forecast;
 #[cfg(test)]
 mod honesty;
@@ -26,6 +27,7 @@ mod rule;
 mod tests;
 
 pub use check::{Check, Comparison, Label, Outcome, Quantity, Reason, Relation, State, outcome};
+pub use cover::{Base, Covered, cover};
 pub use forecast::{Forecast, Need, Outlook, forecast};
 pub use judge::{Finding, decide_all, judge};
 pub use observation::{Observation, Pair, Seen, Unscored, filled};

@@ -1,22 +1,27 @@
 //! Scores to metrics: one number per model, variant and metric, with its error.
 //!
 //! A [`Metric`] knows how to read a score, what kind of number it is and which way
-//! it improves. [`Units`] are its values example by example; they can be restricted
-//! to the examples that two variants share before [`Units::sample`] turns them into
-//! an estimate. Repeats of an example are merged before anything is counted: the
-//! example, or its cluster, is the unit.
+//! it improves; it is plain data, so that it can be kept beside stored numbers. A
+//! [`Value`] is what one example contributes, repeats merged: the example, or its
+//! cluster, is the unit. [`Units`] are the values example by example; they can be
+//! restricted to the examples that two variants share before [`Units::sample`] turns
+//! them into an estimate.
 
 mod choices;
-
-use std::sync::Arc;
+mod recipe;
+mod source;
+mod units;
 
 use crate::experiment::{MetricName, MetricOptions, MetricSpec, Requires};
-use crate::score::Score;
-use crate::stats::{Direction, Estimate, Interval, Sample, StatsError};
+use crate::score::{Likelihood, Score};
+use crate::stats::{Direction, Estimate, Interval};
 use crate::text_metric::{self, ReferenceCount, TextJudge};
 
-use choices::{calibration_error, choice_statistics, choice_value, macro_f1, majority_share};
+use choices::{calibration_error, choice_statistics, choice_value, majority_share};
 pub use choices::{is_tie, predicted_choice};
+pub use recipe::Recipe;
+pub use source::{CorpusMetric, Kind, Source, UnknownSource};
+pub use units::{Units, Value};
 
 /// How values are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,20 @@ impl Unit {
             Self::Plain => "",
         }
     }
+
+    /// The unit that is written so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [
+            Self::Percent,
+            Self::Points,
+            Self::Nats,
+            Self::NatsPerToken,
+            Self::NatsPerByte,
+            Self::BitsPerByte,
+            Self::Plain,
+        ];
+        all.into_iter().find(|it| it.as_str() == name)
+    }
 }
 
 /// What is known of an experiment when its metrics are listed.
@@ -72,7 +91,7 @@ pub struct Facts<'a> {
 }
 
 /// A metric as computed in one experiment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
     /// Its name in tables, files and reports.
     pub name: String,
@@ -86,43 +105,10 @@ pub struct Metric {
     pub is_descriptive: bool,
     /// sacrebleu's signature, where it is one of sacrebleu's.
     pub signature: Option<String>,
-    source: Source,
-}
-
-/// Where a metric's values come from.
-#[derive(Debug, Clone)]
-enum Source {
-    Likelihood(MetricName),
-    Choices {
-        name: MetricName,
-        n_choices: usize,
-    },
-    /// The judgement at that index: the case's own value ...
-    Judgement {
-        index: usize,
-        is_proportion: bool,
-    },
-    /// ... or its statistics, summed over the corpus.
-    Corpus {
-        index: usize,
-        judge: Arc<TextJudge>,
-    },
-}
-
-/// A metric's values, one entry per example that has one.
-#[derive(Debug, Clone)]
-pub struct Units {
-    /// Indices of the examples, ascending.
-    pub examples: Vec<usize>,
-    values: Values,
-}
-
-#[derive(Debug, Clone)]
-enum Values {
-    Proportion(Vec<bool>),
-    Mean(Vec<f64>),
-    Ratio(Vec<[f64; 2]>),
-    Corpus(Vec<Vec<f64>>),
+    /// How it was declared; `None` for a metric that is computed anyway.
+    pub recipe: Option<Recipe>,
+    /// Where its values come from.
+    pub source: Source,
 }
 
 /// A metric's value for one variant on one model.
@@ -169,6 +155,7 @@ impl Metric {
             if matches!(name, MetricName::AccPmi | MetricName::AccCalibrated) {
                 metrics.push(Self {
                     name: spec.name.clone(),
+                    recipe: Some(Recipe::of(spec)),
                     ..Self::automatic(name, Source::Choices { name, n_choices: 0 })
                 });
             }
@@ -199,12 +186,23 @@ impl Metric {
             range: (low.is_finite() && high.is_finite()).then_some(Interval { low, high }),
             is_descriptive: name.is_descriptive(),
             signature: None,
+            recipe: None,
             source,
         }
     }
 
     /// A declared text metric; a corpus metric brings the mean of its cases' own values along.
     fn declared(index: usize, judge: &TextJudge, facts: &Facts<'_>) -> Vec<Self> {
+        // Judges stand in the order of the declared metrics that judge a text.
+        let specs = facts.declared.iter();
+        let spec = specs
+            .filter(|it| it.metric.value.is_of_generation())
+            .nth(index);
+        // Asked for as the mean of the cases' own values, not as the value of the corpus.
+        let is_of_cases = spec.is_some_and(|it| {
+            let name = it.metric.value;
+            matches!(name, MetricName::SentenceBleu | MetricName::SentenceChrf)
+        });
         let definition = judge.definition();
         let signature = judge.signature(facts.references);
         let is_proportion =
@@ -212,7 +210,11 @@ impl Metric {
         // sacrebleu's sentence_bleu counts only the orders that a sentence has.
         let case_signature = signature.as_ref().map(|it| it.replace("eff:no", "eff:yes"));
         let case = Self {
-            name: judge.case_name(),
+            name: if is_of_cases {
+                judge.name().to_owned()
+            } else {
+                judge.case_name()
+            },
             direction: match definition.direction {
                 text_metric::Direction::HigherIsBetter => Direction::HigherIsBetter,
                 text_metric::Direction::LowerIsBetter => Direction::LowerIsBetter,
@@ -227,24 +229,26 @@ impl Metric {
             }),
             is_descriptive: false,
             signature: case_signature,
+            recipe: Some(spec.map(Recipe::of).unwrap_or_default()),
             source: Source::Judgement {
                 index,
                 is_proportion,
             },
         };
-        if definition.kind != text_metric::Kind::Corpus {
+        let Some(corpus) = CorpusMetric::of(judge.metric()).filter(|_| !is_of_cases) else {
             return vec![case];
-        }
-        let source = Source::Corpus {
-            index,
-            judge: Arc::new(judge.clone()),
         };
+        let source = Source::Corpus { index, corpus };
         let corpus = Self {
             name: judge.name().to_owned(),
             signature,
             source,
             ..case.clone()
         };
+        // One that the file declares itself has its own options.
+        if facts.judges.iter().any(|it| it.name() == case.name) {
+            return vec![corpus];
+        }
         vec![corpus, case]
     }
 
@@ -267,12 +271,12 @@ impl Metric {
 
     /// The value of one case; `None` where it has none, or the metric is not per case.
     pub fn case_value(&self, score: &Score) -> Option<f64> {
-        match &self.source {
+        match self.source {
             Source::Choices { name, .. } if self.is_per_case() => {
-                choice_value(*name, &score.choices)
+                choice_value(name, &score.choices)
             }
             Source::Judgement { index, .. } => {
-                score.judgements.get(*index)?.as_ref().map(|it| it.value)
+                score.judgements.get(index)?.as_ref().map(|it| it.value)
             }
             _ => None,
         }
@@ -280,89 +284,100 @@ impl Metric {
 
     /// The values of one variant on one model; `scores` in plan order, all repeats.
     pub fn units(&self, scores: &[&Score]) -> Units {
-        let mut examples = Vec::new();
-        let mut values = match &self.source {
-            Source::Likelihood(MetricName::GreedyMatch) => Values::Proportion(Vec::new()),
-            Source::Likelihood(MetricName::Loglikelihood) => Values::Mean(Vec::new()),
-            Source::Likelihood(_) => Values::Ratio(Vec::new()),
-            Source::Choices { name, .. } => match name {
-                MetricName::MacroF1 | MetricName::Ece | MetricName::AccMajority => {
-                    Values::Corpus(Vec::new())
-                }
-                MetricName::Brier => Values::Mean(Vec::new()),
-                _ => Values::Proportion(Vec::new()),
-            },
-            Source::Judgement { is_proportion, .. } if *is_proportion => {
-                Values::Proportion(Vec::new())
-            }
-            Source::Judgement { .. } => Values::Mean(Vec::new()),
-            Source::Corpus { .. } => Values::Corpus(Vec::new()),
-        };
-        for repeats in scores.chunk_by(|a, b| a.key.example == b.key.example) {
-            if self.push(repeats, &mut values) {
-                examples.push(repeats[0].key.example);
-            }
-        }
-        Units { examples, values }
+        let examples = scores.chunk_by(|a, b| a.key.example == b.key.example);
+        let values = examples.filter_map(|it| Some((it[0].key.example, self.value(it)?)));
+        Units::new(self.kind(), values)
     }
 
-    /// Adds one example's value, merged over its repeats; false if it has none.
-    fn push(&self, repeats: &[&Score], values: &mut Values) -> bool {
-        let first = repeats[0];
-        let pushed = match (&self.source, values) {
-            (Source::Likelihood(_), Values::Proportion(list)) => {
-                first.likelihood.map(|it| list.push(it.greedy_match))
-            }
-            (Source::Likelihood(_), Values::Mean(list)) => {
-                first.likelihood.map(|it| list.push(it.loglikelihood))
-            }
-            (Source::Likelihood(name), Values::Ratio(list)) => first.likelihood.map(|it| {
-                let by_token = matches!(
-                    name,
-                    MetricName::LoglikelihoodPerToken | MetricName::Perplexity
-                );
-                let n = if by_token { it.n_tokens } else { it.n_bytes };
-                // -L / (n ln 2) for bits; the sign and the constant sit in the numerator.
-                let factor = match name {
-                    MetricName::BitsPerByte => -1.0 / std::f64::consts::LN_2,
-                    _ => 1.0,
-                };
-                list.push([factor * it.loglikelihood, n as f64]);
-            }),
-            (Source::Choices { name, .. }, Values::Proportion(list)) => {
-                choice_value(*name, &first.choices).map(|it| list.push(it == 1.0))
-            }
-            (Source::Choices { name, .. }, Values::Mean(list)) => {
-                choice_value(*name, &first.choices).map(|it| list.push(it))
-            }
-            (Source::Choices { name, n_choices }, Values::Corpus(list)) => {
-                choice_statistics(*name, *n_choices, &first.choices).map(|it| list.push(it))
-            }
-            (Source::Judgement { .. }, Values::Proportion(list)) => {
-                self.case_value(first).map(|it| list.push(it == 1.0))
-            }
-            (Source::Judgement { .. }, Values::Mean(list)) => {
+    /// The value of one example from the scores of all its repeats; `None` if it has none, or
+    /// none that is a finite number.
+    pub fn value(&self, repeats: &[&Score]) -> Option<Value> {
+        let first = *repeats.first()?;
+        let value = match self.source {
+            Source::Likelihood(_) => self.likelihood_value(first.likelihood.as_ref()?)?,
+            Source::Choices { name, n_choices } => match self.kind() {
+                Kind::Corpus => {
+                    Value::Statistics(choice_statistics(name, n_choices, &first.choices)?)
+                }
+                Kind::Mean => Value::Number(choice_value(name, &first.choices)?),
+                _ => Value::Outcome(choice_value(name, &first.choices)? == 1.0),
+            },
+            Source::Judgement {
+                is_proportion: true,
+                ..
+            } => Value::Outcome(self.case_value(first)? == 1.0),
+            Source::Judgement { .. } => {
                 let of_repeats: Option<Vec<f64>> =
                     repeats.iter().map(|it| self.case_value(it)).collect();
-                of_repeats.map(|it| list.push(it.iter().sum::<f64>() / it.len() as f64))
+                let of_repeats = of_repeats?;
+                Value::Number(of_repeats.iter().sum::<f64>() / of_repeats.len() as f64)
             }
-            (Source::Corpus { index, .. }, Values::Corpus(list)) => {
+            Source::Corpus { index, .. } => {
                 let of_repeats: Option<Vec<&Vec<f64>>> = repeats
                     .iter()
-                    .map(|it| it.judgements.get(*index)?.as_ref().map(|it| &it.statistics))
+                    .map(|it| it.judgements.get(index)?.as_ref().map(|it| &it.statistics))
                     .collect();
-                of_repeats.map(|it| {
-                    let width = it[0].len();
-                    list.push(
-                        (0..width)
-                            .map(|i| it.iter().map(|row| row[i]).sum())
-                            .collect(),
-                    );
-                })
+                let of_repeats = of_repeats?;
+                let sum = |i: usize| of_repeats.iter().map(|row| row[i]).sum();
+                Value::Statistics((0..of_repeats[0].len()).map(sum).collect())
             }
-            _ => None,
         };
-        pushed.is_some()
+        value.is_finite().then_some(value)
+    }
+
+    /// The value of an example whose target has this likelihood; `None` for a metric that is
+    /// not read from it.
+    pub fn likelihood_value(&self, likelihood: &Likelihood) -> Option<Value> {
+        let Source::Likelihood(name) = self.source else {
+            return None;
+        };
+        let total = likelihood.loglikelihood;
+        Some(match name {
+            MetricName::GreedyMatch => Value::Outcome(likelihood.greedy_match),
+            MetricName::Loglikelihood => Value::Number(total),
+            MetricName::LoglikelihoodPerToken | MetricName::Perplexity => {
+                Value::Ratio([total, likelihood.n_tokens as f64])
+            }
+            // -L / (n ln 2) for bits; the sign and the constant sit in the numerator.
+            MetricName::BitsPerByte => Value::Ratio([
+                -1.0 / std::f64::consts::LN_2 * total,
+                likelihood.n_bytes as f64,
+            ]),
+            _ => Value::Ratio([total, likelihood.n_bytes as f64]),
+        })
+    }
+
+    /// The kind of number it is.
+    pub fn kind(&self) -> Kind {
+        self.source.kind()
+    }
+
+    /// The metric to compare by instead, where this one only describes.
+    pub fn instead(&self) -> Option<&'static str> {
+        let (Source::Likelihood(name) | Source::Choices { name, .. }) = self.source else {
+            return None;
+        };
+        name.instead().map(MetricName::as_str)
+    }
+
+    /// How it is computed, in one line: two metrics with equal lines may be compared.
+    pub fn definition(&self) -> String {
+        let direction = match self.direction {
+            Direction::HigherIsBetter => "higher is better",
+            Direction::LowerIsBetter => "lower is better",
+        };
+        let how = match (&self.recipe, self.source.essence()) {
+            (Some(recipe), Source::Corpus { .. }) => format!("{} over the corpus", recipe.text),
+            (Some(recipe), _) => recipe.text.clone(),
+            (None, source) => source.to_string(),
+        };
+        let signature = self.signature.as_deref();
+        let signature = signature.map_or_else(String::new, |it| format!(", {it}"));
+        let range = self
+            .range
+            .map_or_else(String::new, |it| format!(" from {} to {}", it.low, it.high));
+        let unit = self.unit.as_str();
+        format!("{how}{signature}, {direction}, {unit}{range}")
     }
 
     /// Measures one variant on one model. `clusters` names each example's cluster.
@@ -374,7 +389,7 @@ impl Metric {
         clusters: Option<&[String]>,
         n_planned: usize,
     ) -> Measurement {
-        let estimate = match &self.source {
+        let estimate = match self.source {
             Source::Likelihood(MetricName::Perplexity) => {
                 let per_token = units.sample(self, None).ok();
                 per_token.map(|it| self.bare((-it.value()).exp(), it.n_units()))
@@ -422,81 +437,64 @@ impl Metric {
     }
 }
 
-impl Units {
-    /// The same values on those examples for which `keep` holds.
-    #[must_use]
-    pub fn restricted(&self, keep: impl Fn(usize) -> bool) -> Self {
-        fn kept<T: Clone>(list: &[T], mask: &[bool]) -> Vec<T> {
-            let kept = list.iter().zip(mask).filter(|it| *it.1);
-            kept.map(|it| it.0.clone()).collect()
-        }
-        let mask: Vec<bool> = self.examples.iter().map(|it| keep(*it)).collect();
-        Self {
-            examples: kept(&self.examples, &mask),
-            values: match &self.values {
-                Values::Proportion(list) => Values::Proportion(kept(list, &mask)),
-                Values::Mean(list) => Values::Mean(kept(list, &mask)),
-                Values::Ratio(list) => Values::Ratio(kept(list, &mask)),
-                Values::Corpus(list) => Values::Corpus(kept(list, &mask)),
-            },
-        }
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::experiment::{Overlay, parse};
+    use crate::text_metric::{BleuTokenizer, TextMetric};
+
+    /// The metrics of a small experiment with these tables.
+    pub(super) fn specs(metrics: &str) -> Vec<MetricSpec> {
+        let text = format!(
+            "[experiment]\nname = 'x'\n[models.smol]\nsource = 'builtin:smol'\n[dataset]\n\
+             path = 'd.jsonl'\ntarget = '{{{{ fr }}}}'\nchoices = ['a', 'b']\n[variants.bare]\n\
+             template = '{{{{ en }}}}'\n[generation]\nmax_tokens = 1\n{metrics}\n"
+        );
+        let overlay = Overlay {
+            profile: None,
+            set: Vec::new(),
+        };
+        let (experiment, _) = parse(Path::new("x.toml"), text, &overlay)
+            .unwrap_or_else(|problems| panic!("{metrics}: {problems:?}"));
+        experiment.spec.metrics
     }
 
-    /// The values as a sample of examples, or of their clusters.
-    ///
-    /// # Errors
-    ///
-    /// [`StatsError`] if there are none, or the metric has no value on them.
-    pub fn sample(
-        &self,
-        metric: &Metric,
-        clusters: Option<&[String]>,
-    ) -> Result<Sample, StatsError> {
-        let sample = match (&self.values, &metric.source) {
-            (Values::Proportion(list), _) => Sample::proportion(list),
-            (Values::Mean(list), _) => Sample::mean(list, metric.range),
-            (Values::Ratio(list), _) => Sample::ratio(list, metric.range),
-            (Values::Corpus(list), Source::Corpus { judge, .. }) => {
-                let judge = Arc::clone(judge);
-                let value = move |sums: &[f64]| judge.corpus(sums).unwrap_or(f64::NAN);
-                Sample::corpus(list, metric.range, value)
-            }
-            (Values::Corpus(list), _) => Sample::corpus(list, metric.range, macro_f1),
-        }?;
-        match clusters {
-            Some(clusters) => {
-                let of_units: Vec<&String> =
-                    self.examples.iter().map(|it| &clusters[*it]).collect();
-                sample.clustered(&of_units)
-            }
-            None => Ok(sample),
-        }
+    fn names(uses: &str) -> Vec<(String, Kind)> {
+        let declared = specs(&format!("[[metrics]]\nuse = {uses}"));
+        let judge = |spec: &MetricSpec| {
+            let bleu = TextMetric::Bleu {
+                tokenize: BleuTokenizer::V13a,
+            };
+            TextJudge::new(Some(spec.name.clone()), bleu, None, None).unwrap()
+        };
+        let judges: Vec<TextJudge> = declared.iter().map(judge).collect();
+        let facts = Facts {
+            has_target: false,
+            has_choices: false,
+            n_fixed_choices: None,
+            n_repeats: 1,
+            judges: &judges,
+            declared: &declared,
+            references: ReferenceCount::of([1]),
+        };
+        let list = Metric::list(&facts);
+        list.into_iter()
+            .map(|it| (it.name.clone(), it.kind()))
+            .collect()
     }
 
-    /// Each example's own value, where the metric is a mean of such.
-    pub fn values(&self) -> Option<Vec<f64>> {
-        match &self.values {
-            Values::Proportion(list) => {
-                Some(list.iter().map(|it| f64::from(u8::from(*it))).collect())
-            }
-            Values::Mean(list) => Some(list.clone()),
-            Values::Ratio(_) | Values::Corpus(_) => None,
-        }
-    }
-
-    /// Each example's statistics, where the metric is a function of their sums.
-    fn corpus(&self) -> Option<&[Vec<f64>]> {
-        match &self.values {
-            Values::Corpus(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    /// Denominators of a ratio, for checks that two variants scored the same text.
-    pub fn denominators(&self) -> Option<Vec<f64>> {
-        match &self.values {
-            Values::Ratio(list) => Some(list.iter().map(|it| it[1]).collect()),
-            _ => None,
-        }
+    /// It once gave the corpus's BLEU under that name.
+    #[test]
+    fn sentence_bleu_is_the_mean_of_its_cases_however_it_is_asked_for() {
+        let named = |list: &[(&str, Kind)]| -> Vec<(String, Kind)> {
+            list.iter().map(|it| (it.0.to_owned(), it.1)).collect()
+        };
+        let corpus = ("bleu", Kind::Corpus);
+        let cases = ("sentence_bleu", Kind::Mean);
+        assert_eq!(names("'bleu'"), named(&[corpus, cases]));
+        assert_eq!(names("'sentence_bleu'"), named(&[cases]));
+        assert_eq!(names("['bleu', 'sentence_bleu']"), named(&[corpus, cases]));
     }
 }

@@ -27,27 +27,22 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
         tensors,
     } = shards::find(&files)?;
     let n_vocab = files.n_rows(&config, &tensors)?;
-    let tokenizer_bytes = files.required("tokenizer.json", MAX_TOKENIZER_BYTES)?;
-    let broken = |source: TokenizerError| ModelError::Tokenizer {
-        path: folder.join("tokenizer.json"),
-        source,
-    };
-    let tokenizer = Tokenizer::from_json(&tokenizer_bytes).map_err(broken)?;
-    super::check_vocabulary(&tokenizer, n_vocab, folder)?;
     let generation_bytes = files.optional("generation_config.json", MAX_CONFIG_BYTES)?;
     let generation_config =
         files.optional_json("generation_config.json", generation_bytes.as_deref())?;
     let settings_bytes = files.optional("tokenizer_config.json", MAX_CONFIG_BYTES)?;
     let settings = files.optional_json("tokenizer_config.json", settings_bytes.as_deref())?;
-    let tokenizer_json = files.json("tokenizer.json", &tokenizer_bytes)?;
+    let written = files.tokenizer(&config, &settings, settings_bytes.as_deref())?;
+    let tokenizer = written.tokenizer;
+    super::check_vocabulary(&tokenizer, n_vocab, folder)?;
     let policy = Policy::from_folder(
         &config,
         &generation_config,
         &settings,
-        &tokenizer_json,
+        &written.json,
         &tokenizer,
     )
-    .map_err(broken)?;
+    .map_err(|source| files.bad_tokenizer(written.path, source))?;
     let template = files.chat_template(&settings)?;
     let eos = policy.eos.first().copied();
     let chat = super::chat_template(template.as_deref(), &tokenizer, policy.bos, eos);
@@ -57,7 +52,9 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
         "generation_config.json",
         generation_bytes.as_deref().unwrap_or_default(),
     );
-    parts.add("tokenizer.json", &tokenizer_bytes);
+    for (name, bytes) in &written.files {
+        parts.add(name, bytes);
+    }
     let mut weights_bytes = 0;
     for path in &weights {
         let file = MappedFile::open(path)?;
@@ -70,7 +67,7 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
         source,
         revision: None,
         digest: parts.digest(),
-        tokenizer_digest: blake3::hash(&tokenizer_bytes),
+        tokenizer_digest: written.digest,
         tokenizer: Arc::new(tokenizer),
         chat,
         n_context: files.n_context(&config)?,
@@ -101,6 +98,18 @@ pub(super) fn check_config(folder: &Path) -> Result<(), ModelError> {
     let bytes = files.required("config.json", MAX_CONFIG_BYTES)?;
     let config = files.json("config.json", &bytes)?;
     files.architecture(&config).map(drop)
+}
+
+/// A folder's tokenizer and the files it comes from.
+struct Written {
+    tokenizer: Tokenizer,
+    digest: blake3::Hash,
+    /// The file that a mistake is shown for.
+    path: &'static str,
+    /// `tokenizer.json`, or null.
+    json: Value,
+    /// What the model's digest covers.
+    files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// A checkpoint folder, for errors that name it.
@@ -167,6 +176,68 @@ impl Folder<'_> {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn bad_tokenizer(&self, name: &str, source: TokenizerError) -> ModelError {
+        ModelError::Tokenizer {
+            path: self.0.join(name),
+            source,
+        }
+    }
+
+    /// The tokenizer of `tokenizer.json`, else that of `vocab.json` and `merges.txt`.
+    fn tokenizer(
+        &self,
+        config: &Value,
+        settings: &Value,
+        settings_bytes: Option<&[u8]>,
+    ) -> Result<Written, ModelError> {
+        let name = "tokenizer.json";
+        if let Some(bytes) = self.optional(name, MAX_TOKENIZER_BYTES)? {
+            return Ok(Written {
+                tokenizer: Tokenizer::from_json(&bytes)
+                    .map_err(|source| self.bad_tokenizer(name, source))?,
+                digest: blake3::hash(&bytes),
+                path: name,
+                json: self.json(name, &bytes)?,
+                files: vec![(name, bytes)],
+            });
+        }
+        let vocab = self.optional("vocab.json", MAX_TOKENIZER_BYTES)?;
+        let merges = self.optional("merges.txt", MAX_TOKENIZER_BYTES)?;
+        let (Some(vocab), Some(merges)) = (vocab, merges) else {
+            return Err(self.no_tokenizer());
+        };
+        let settings_with_class = with_class(settings, config);
+        let tokenizer = Tokenizer::from_vocab_merges(&vocab, &merges, &settings_with_class)
+            .map_err(|source| self.bad_tokenizer("vocab.json", source))?;
+        // The settings say which tokens are added, so they decide ids as well.
+        let settings_bytes = settings_bytes.unwrap_or_default().to_vec();
+        let files = vec![
+            ("vocab.json", vocab),
+            ("merges.txt", merges),
+            ("tokenizer_config.json", settings_bytes),
+        ];
+        let mut parts = Parts::new("vocabulary and merges");
+        for (name, bytes) in &files {
+            parts.add(name, bytes);
+        }
+        Ok(Written {
+            tokenizer,
+            digest: parts.digest(),
+            path: "vocab.json",
+            json: Value::Null,
+            files,
+        })
+    }
+
+    fn no_tokenizer(&self) -> ModelError {
+        if self.0.join("tokenizer.model").is_file() {
+            return self.refuse(
+                "its tokenizer is a `tokenizer.model` alone, which is not read; write a `tokenizer.json` beside it with transformers, `AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)`, or bring the model as a `.gguf` file",
+            );
+        }
+        self.refuse("it has no `tokenizer.json`, nor `vocab.json` and `merges.txt`")
     }
 
     fn architecture(&self, config: &Value) -> Result<String, ModelError> {
@@ -246,4 +317,19 @@ impl Folder<'_> {
             )),
         }
     }
+}
+
+/// The settings with a tokenizer's class: where they name none, transformers takes that of
+/// the model's type. GPT-2's own settings name none.
+fn with_class(settings: &Value, config: &Value) -> Value {
+    let mut map = settings.as_object().cloned().unwrap_or_default();
+    let class = match config["model_type"].as_str() {
+        Some("gpt2") => Some("GPT2Tokenizer"),
+        Some("qwen2" | "qwen3") => Some("Qwen2Tokenizer"),
+        _ => None,
+    };
+    if let (None, Some(class)) = (map.get("tokenizer_class"), class) {
+        map.insert("tokenizer_class".to_owned(), class.into());
+    }
+    Value::Object(map)
 }

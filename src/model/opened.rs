@@ -251,6 +251,137 @@ fn checkpoints_that_would_score_wrong_are_refused() {
     assert!(message(&err).contains("no `.safetensors` file"), "{err}");
 }
 
+/// A copy of the tiny GPT-2 in which `vocab.json` and `merges.txt` stand for `tokenizer.json`.
+fn with_vocab_and_merges(settings: &Value) -> tempfile::TempDir {
+    let base = tempfile::tempdir().unwrap();
+    let from = fixtures().join("tiny-gpt2");
+    for entry in std::fs::read_dir(&from).unwrap().flatten() {
+        std::fs::copy(entry.path(), base.path().join(entry.file_name())).unwrap();
+    }
+    let path = base.path().join("tokenizer.json");
+    let root: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let merges = root["model"]["merges"].as_array().unwrap().iter();
+    let lines: Vec<String> = merges
+        .map(|it| match it {
+            Value::String(line) => line.clone(),
+            pair => format!(
+                "{} {}",
+                pair[0].as_str().unwrap(),
+                pair[1].as_str().unwrap()
+            ),
+        })
+        .collect();
+    let write = |name: &str, text: String| std::fs::write(base.path().join(name), text).unwrap();
+    // As GPT-2's own file does, this one has the special token.
+    let mut vocab = root["model"]["vocab"].clone();
+    for added in root["added_tokens"].as_array().unwrap() {
+        vocab[added["content"].as_str().unwrap()] = added["id"].clone();
+    }
+    write("vocab.json", vocab.to_string());
+    write(
+        "merges.txt",
+        format!("#version: 0.2\n{}\n", lines.join("\n")),
+    );
+    write("tokenizer_config.json", settings.to_string());
+    base
+}
+
+#[test]
+fn vocab_and_merges_stand_for_a_tokenizer_json() {
+    let whole = open_in(&fixtures(), "tiny-gpt2", None).unwrap();
+    let end = whole.tokenizer.specials()[0].clone();
+    let settings = serde_json::json!({
+        "tokenizer_class": "GPT2Tokenizer", "bos_token": end, "eos_token": end, "unk_token": end,
+    });
+    let base = with_vocab_and_merges(&settings);
+    let pair = open_in(base.path(), ".", None).unwrap();
+    let ids = |model: &Model, text: &str| -> Vec<u32> {
+        let tokens = model.tokenizer.encode(text, &[]).unwrap();
+        tokens.iter().map(|it| it.id).collect()
+    };
+    let text = format!("it's  2024,\nthe\u{301} end{end} \t{end}");
+    assert_eq!(ids(&pair, &text), ids(&whole, &text));
+    assert_eq!(
+        (pair.bos, pair.add_bos, &pair.eos),
+        (whole.bos, whole.add_bos, &whole.eos)
+    );
+    // Each of the two files decides ids, and so do the settings.
+    let merges = base.path().join("merges.txt");
+    let written = std::fs::read_to_string(&merges).unwrap();
+    let shorter = written.trim_end().rsplit_once('\n').unwrap().0;
+    std::fs::write(&merges, shorter).unwrap();
+    let other = open_in(base.path(), ".", None).unwrap();
+    assert_ne!(other.tokenizer_digest, pair.tokenizer_digest);
+    assert_ne!(other.digest, pair.digest);
+    std::fs::write(&merges, format!("{written}a b c\n")).unwrap();
+    let err = open_in(base.path(), ".", None).unwrap_err();
+    assert!(message(&err).contains("the merge `a b c` is not"), "{err}");
+}
+
+#[test]
+fn the_chat_template_is_the_file_or_the_default_of_a_list() {
+    let (base, _) = changed("tokenizer_config.json", |it| {
+        it["chat_template"] = serde_json::json!([
+            {"name": "tool_use", "template": "tools"}, {"name": "default", "template": "listed"}]);
+    });
+    let file = base.path().join("chat_template.jinja");
+    let source = || {
+        let model = open_in(base.path(), ".", None).unwrap();
+        model.chat_template().map(|it| it.source().to_owned())
+    };
+    if file.exists() {
+        std::fs::remove_file(&file).unwrap();
+    }
+    assert_eq!(source().as_deref(), Ok("listed"));
+    std::fs::write(&file, "of the file").unwrap();
+    assert_eq!(source().as_deref(), Ok("of the file"));
+}
+
+#[test]
+fn a_folder_without_a_known_tokenizer_says_what_to_do() {
+    let refused = |settings: Value| {
+        let base = with_vocab_and_merges(&settings);
+        message(&open_in(base.path(), ".", None).unwrap_err())
+    };
+    let table = [
+        (
+            serde_json::json!({"tokenizer_class": "RobertaTokenizer"}),
+            "class `RobertaTokenizer` is not supported",
+        ),
+        (
+            serde_json::json!({"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|nowhere|>"}),
+            "the special token `<|nowhere|>`, but neither",
+        ),
+        (
+            serde_json::json!({"tokenizer_class": "Qwen2Tokenizer",
+                "added_tokens_decoder": {"5": {"content": "<x>", "rstrip": true}}}),
+            "added token `<x>` has `rstrip`",
+        ),
+        (
+            serde_json::json!({"tokenizer_class": "Qwen2Tokenizer",
+                "added_tokens_decoder": {"5": {"content": "<x>"}}}),
+            "both have the id 5",
+        ),
+    ];
+    for (settings, expected) in table {
+        let got = refused(settings);
+        assert!(got.contains(expected), "{got}");
+    }
+    let base = with_vocab_and_merges(&serde_json::json!({}));
+    // Without settings the class is that of the model's type.
+    assert!(open_in(base.path(), ".", None).is_ok());
+    std::fs::remove_file(base.path().join("merges.txt")).unwrap();
+    let err = open_in(base.path(), ".", None).unwrap_err();
+    assert!(
+        message(&err).contains("it has no `tokenizer.json`"),
+        "{err}"
+    );
+    std::fs::write(base.path().join("tokenizer.model"), b"x").unwrap();
+    let err = open_in(base.path(), ".", None).unwrap_err();
+    assert!(message(&err).contains("`tokenizer.model` alone"), "{err}");
+}
+
 #[test]
 fn a_pinned_sha256_is_compared() {
     use sha2::Digest as _;

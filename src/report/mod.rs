@@ -1,8 +1,8 @@
 //! Turns a run into text for people and JSON for scripts; returns strings, never prints.
 //!
 //! [`ReportInput`] is what a report says, independent of its form: [`text::summary`] makes
-//! the table of a terminal of it, [`json::summary`] the same content with a schema version.
-//! Both are filled from a [`StoredRun`](crate::table::StoredRun), whether just computed or
+//! the table of a terminal of it, [`json::summary`] the same content with a schema version,
+//! [`html::page`] a page with every example. All are filled from a [`StoredRun`](crate::table::StoredRun), whether just computed or
 //! read back, so `run` and `show` cannot differ. [`show`] looks into single cases.
 //!
 //! Numbers are rounded here and nowhere else. Meaning never depends on color. Texts that
@@ -10,9 +10,12 @@
 //! cursor or reorder a line. Knows `score`, `metric`, `stats`, `compare` and `table`.
 
 pub mod cases_json;
+pub mod checks;
+pub mod comparison;
 pub mod escape;
 #[cfg(test)]
 mod fixture;
+pub mod html;
 mod input;
 pub mod json;
 mod notes;

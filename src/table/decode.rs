@@ -11,6 +11,9 @@ use super::{
     StoredRun, Table, TableError, Values, table_path,
 };
 
+#[cfg(feature = "tables")]
+use super::{StoredToken, TOKENS};
+
 /// Columns of `cases` before those of the per-case metrics.
 const N_CASE_COLUMNS: usize = 20;
 
@@ -42,6 +45,35 @@ pub(super) fn run<'a>(
         metrics: metrics(open("metrics")?)?,
         comparisons: comparisons(open("comparisons")?)?,
     })
+}
+
+/// The rows of the table `tokens`.
+#[cfg(feature = "tables")]
+pub(super) fn tokens(folder: &Path, table: Table<'_>) -> Result<Vec<StoredToken>, TableError> {
+    let mut rows = Rows {
+        path: table_path(folder, TOKENS),
+        n: table.n_rows,
+        columns: table.columns,
+    };
+    let (mut model, mut variant) = (rows.texts("model")?, rows.texts("variant")?);
+    let mut example_id = rows.texts("example_id")?;
+    let choice_index = rows.maybe_counts("choice_index")?;
+    let (position, token_id) = (rows.counts("position")?, rows.counts("token_id")?);
+    let mut token = rows.texts("token")?;
+    let logprob = rows.numbers("logprob")?;
+    let is_argmax = rows.claims("is_argmax")?;
+    let row = |row| StoredToken {
+        model: cell(&mut model, row),
+        variant: cell(&mut variant, row),
+        example_id: cell(&mut example_id, row),
+        choice_index: choice_index[row],
+        position: position[row],
+        token_id: token_id[row],
+        token: cell(&mut token, row),
+        logprob: logprob[row],
+        is_argmax: is_argmax[row],
+    };
+    Ok((0..rows.n).map(row).collect())
 }
 
 /// A table whose columns are taken out one by one.

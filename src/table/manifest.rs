@@ -173,17 +173,7 @@ impl MetricRecord {
 
     /// Its unit; a plain number if the name is not known.
     pub fn unit(&self) -> Unit {
-        let all = [
-            Unit::Percent,
-            Unit::Points,
-            Unit::Nats,
-            Unit::NatsPerToken,
-            Unit::NatsPerByte,
-            Unit::BitsPerByte,
-        ];
-        all.into_iter()
-            .find(|it| it.as_str() == self.unit)
-            .unwrap_or(Unit::Plain)
+        Unit::from_name(&self.unit).unwrap_or(Unit::Plain)
     }
 
     /// Which way it improves.

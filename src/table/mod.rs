@@ -7,17 +7,22 @@
 //! int64, float64, boolean), with rows in plan order; the schema version stands in the
 //! file's metadata. [`Manifest`] is `run.json`: everything about a run that is not a
 //! table, with times and host, so that equal runs have equal tables but for the column
-//! `run`. [`resolve`] finds a run by the names that people use.
+//! `run`. [`resolve`] finds a run by the names that people use. [`write_evidence`] keeps what a
+//! later comparison needs of a run, one line per example, and [`save_baseline`] the same under a
+//! name.
 //!
 //! Every file is written beside its place, synced and renamed: a reader sees the old file
 //! or the new one, never half of one. Only `parquet` needs the feature `tables`; the rest
 //! builds without it. Knows `score`, `metric`, `stats` and `compare`; what a run means is
 //! for `report` to say.
 
+mod baseline;
 mod clock;
 mod column;
 mod decode;
 mod encode;
+mod evidence_file;
+mod evidence_text;
 mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -29,16 +34,22 @@ mod stored;
 
 use std::path::{Path, PathBuf};
 
+pub use baseline::{
+    Baseline, BaselineError, BaselineId, Line, ReplacedBaseline, baseline_path, list_baselines,
+    read_baseline, remove_baseline, save_baseline,
+};
 pub use clock::{format_utc, new_run_id};
 pub use column::{Column, Table, Values};
 pub use encode::{ExampleRow, Measured, RunTables, TokenText};
+pub use evidence_file::{EVIDENCE, EvidenceFileError, read_evidence, write_evidence};
+pub use evidence_text::EVIDENCE_VERSION;
 pub use manifest::{
     CellRecord, Counts, Digests, MANIFEST, Manifest, MetricRecord, ModelRecord, RankingRecord,
     RunStatus, ToSettle, VariantRecord,
 };
 pub use resolve::{ResolveError, StoredRunId, list, resolve};
 pub use stored::{
-    StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun,
+    StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun, StoredToken,
 };
 
 /// Version of the tables and of the manifest; another one is refused by name.
@@ -181,6 +192,20 @@ pub fn write(folder: &Path, run: &RunTables<'_>) -> Result<Vec<PathBuf>, TableEr
 pub fn read(folder: &Path) -> Result<StoredRun, TableError> {
     let manifest = Manifest::read(folder)?;
     decode::run(folder, manifest, |name| read_table(folder, name))
+}
+
+/// Reads the table `tokens` of the run in `folder`; `None` if the run was made without it.
+///
+/// # Errors
+///
+/// As `read`, but that the file is missing.
+#[cfg(feature = "tables")]
+pub fn read_tokens(folder: &Path) -> Result<Option<Vec<StoredToken>>, TableError> {
+    match read_table(folder, TOKENS) {
+        Ok(table) => decode::tokens(folder, table).map(Some),
+        Err(TableError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads one table of the run in `folder` as it is.

@@ -172,3 +172,26 @@ pub struct StoredComparison {
     /// What it shows; `None` for an unfinished run.
     pub verdict: Option<Verdict>,
 }
+
+/// A row of `tokens`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredToken {
+    /// Name of the model.
+    pub model: String,
+    /// Name of the variant.
+    pub variant: String,
+    /// Id of the example.
+    pub example_id: String,
+    /// The choice it belongs to, from 0; `None` without choices.
+    pub choice_index: Option<usize>,
+    /// Its place among the scored tokens, from 0.
+    pub position: usize,
+    /// Its id.
+    pub token_id: usize,
+    /// Its text.
+    pub token: String,
+    /// In nats; may be -inf.
+    pub logprob: f64,
+    /// Whether it was the most likely one.
+    pub is_argmax: bool,
+}

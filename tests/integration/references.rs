@@ -41,7 +41,7 @@ pub(crate) fn python(modules: &[&str]) -> Option<PathBuf> {
 }
 
 /// Says why a test did not run, past the capture of its output.
-fn skipped(reason: &str, path: &Path) {
+pub(crate) fn skipped(reason: &str, path: &Path) {
     use std::io::Write as _;
     let line = format!("skipped: {reason} at {}\n", path.display());
     std::io::stderr().write_all(line.as_bytes()).ok();

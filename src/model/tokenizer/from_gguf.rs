@@ -1,160 +1,224 @@
-//! Builds the tokenizer that a GGUF header describes.
+//! Reads the tokenizer that a GGUF header describes.
 //!
-//! The header names its pre-tokeniser (`tokenizer.ggml.pre`); what the name means
-//! is written down here for the few whose rules are certain, from the
-//! `tokenizer.json` of the models they belong to and llama.cpp's `llama-vocab.cpp`,
-//! which agree. An unknown name is refused: a wrong rule gives plausible, wrong ids.
+//! Two kinds pass, by `tokenizer.ggml.model`: `gpt2`, byte-level BPE whose rule for
+//! words `tokenizer.ggml.pre` names ([`Words`]), and `llama`, SentencePiece BPE with
+//! byte fallback ([`SentencePiece`]). A header means what llama.cpp's `llama-vocab.cpp`
+//! makes of it, but for what the conversion lost: Qwen 2's texts are composed (NFC), and
+//! no token becomes special because of how it is spelled.
+//!
+//! Token types: normal ones are text; control and unknown ones are special; user-defined
+//! ones are tokens wherever they stand, in data too; unused ones are padding that no
+//! text uses; byte ones spell a byte.
 
 use std::collections::HashMap;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, SplitDelimiterBehavior};
-
-use super::library::{Library, broken};
+use super::byte_level::{self, Words, unknown_merge};
+use super::sentencepiece::{Piece, SentencePiece};
 use super::vocabulary::{Spelling, Vocabulary};
-use super::{Tokenizer, TokenizerError};
-use crate::model::gguf::{Gguf, Value};
+use super::{Encoder, Tokenizer, TokenizerError};
+use crate::model::gguf::{Array, Gguf, Value};
 
-/// Token types of the format, of which the others are ordinary text.
-const CONTROL: u64 = 3;
-const USER_DEFINED: u64 = 4;
+const TYPES: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
 
-/// Llama 3's split, as in its `tokenizer.json`.
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen 2's split: as Llama 3's, but digits stand alone.
-const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// Which rules cut a text before the merges apply.
+/// What a token is for, as the format numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PreTokenizer {
-    Gpt2,
-    Smollm,
-    Llama3,
-    Qwen2,
-}
-
-impl PreTokenizer {
-    fn named(name: &str) -> Result<Self, TokenizerError> {
-        match name {
-            "gpt-2" => Ok(Self::Gpt2),
-            "smollm" => Ok(Self::Smollm),
-            "llama-bpe" | "llama3" | "llama-v3" => Ok(Self::Llama3),
-            "qwen2" => Ok(Self::Qwen2),
-            _ => Err(TokenizerError::Unsupported {
-                what: "pre-tokeniser",
-                found: name.to_owned(),
-                supported: "`gpt-2`, `smollm`, `llama-bpe` and `qwen2`",
-            }),
-        }
-    }
-
-    fn rules(self) -> Result<PreTokenizerWrapper, TokenizerError> {
-        let gpt_2 = ByteLevel::new(false, false, true);
-        let split = |pattern: &str| {
-            let pattern = SplitPattern::Regex(pattern.to_owned());
-            Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                .map_err(|err| broken(&*err))
-        };
-        let bytes_only = ByteLevel::new(false, false, false);
-        Ok(match self {
-            Self::Gpt2 => gpt_2.into(),
-            Self::Smollm => Sequence::new(vec![Digits::new(true).into(), gpt_2.into()]).into(),
-            Self::Llama3 => Sequence::new(vec![split(LLAMA_3)?.into(), bytes_only.into()]).into(),
-            Self::Qwen2 => Sequence::new(vec![split(QWEN_2)?.into(), bytes_only.into()]).into(),
-        })
-    }
+enum Kind {
+    Normal,
+    /// Control and unknown tokens: special.
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
 }
 
 /// Builds the tokenizer of `gguf`.
 pub(super) fn build(gguf: &Gguf) -> Result<Tokenizer, TokenizerError> {
     let model = gguf.text("tokenizer.ggml.model")?;
-    if model != "gpt2" {
-        return Err(TokenizerError::Unsupported {
-            what: "model",
-            found: if model == "llama" {
-                "llama (SentencePiece)".to_owned()
-            } else {
-                model.to_owned()
-            },
-            supported: "`gpt2` (byte-level BPE)",
-        });
-    }
-    let pre = PreTokenizer::named(gguf.text("tokenizer.ggml.pre")?)?;
-    let texts = gguf.texts("tokenizer.ggml.tokens")?;
-    let added = added_tokens(gguf, texts.len())?;
-    let mut vocab = Vocab::with_capacity(texts.len());
-    for (id, text) in (0_u32..).zip(texts) {
-        if let Some(first) = vocab.insert(text.clone(), id) {
-            return Err(TokenizerError::Broken {
-                reason: format!("the tokens {first} and {id} are both `{text}`"),
+    let texts = match model {
+        "gpt2" | "llama" => gguf.texts("tokenizer.ggml.tokens")?,
+        _ => {
+            return Err(TokenizerError::Unsupported {
+                what: "model",
+                found: model.to_owned(),
+                supported: "`gpt2` (byte-level BPE) and `llama` (SentencePiece BPE)",
             });
         }
+    };
+    let kinds = kinds(gguf, texts.len())?;
+    if model == "gpt2" {
+        byte_level(gguf, texts, &kinds)
+    } else {
+        sentencepiece(gguf, texts, &kinds)
     }
-    let merges = merges(gguf.texts("tokenizer.ggml.merges")?, &vocab)?;
-    let bpe = BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        // Llama 3 takes a whole word that is in the vocabulary before trying merges.
-        .ignore_merges(pre == PreTokenizer::Llama3)
-        .build()
-        .map_err(|err| broken(&*err))?;
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    tokenizer.with_pre_tokenizer(Some(pre.rules()?));
-    if pre == PreTokenizer::Qwen2 {
-        tokenizer
-            .with_normalizer(Some(tokenizers::normalizers::unicode::NFC))
-            .map_err(|err| broken(&*err))?;
-    }
-    tokenizer
-        .add_tokens((0_u32..).zip(texts).filter_map(|(id, text)| {
-            added
-                .get(&id)
-                .map(|special| AddedToken::from(text.clone(), *special).normalized(false))
-        }))
-        .map_err(|err| broken(&*err))?;
-    let texts: Vec<Option<&str>> = texts.iter().map(|text| Some(text.as_str())).collect();
-    Library::wrap(
-        tokenizer,
-        Vocabulary::new(&texts, &added, Spelling::ByteLevel)?,
-    )
 }
 
-/// The ids that are matched in a text before the merges apply; `true` for special ones.
-fn added_tokens(gguf: &Gguf, n_tokens: usize) -> Result<HashMap<u32, bool>, TokenizerError> {
-    let key = "tokenizer.ggml.token_type";
-    let Some(types) = gguf.optional(key, "an array of integers", Value::as_unsigned_array)? else {
-        return Ok(HashMap::new());
+fn byte_level(gguf: &Gguf, texts: &[String], kinds: &[Kind]) -> Result<Tokenizer, TokenizerError> {
+    if let Some(id) = kinds.iter().position(|it| *it == Kind::Byte) {
+        return Err(TokenizerError::Broken {
+            reason: format!("the token {id} is a byte, but every token of byte-level BPE is"),
+        });
+    }
+    let merges = gguf.texts("tokenizer.ggml.merges")?.iter();
+    let parts = byte_level::Parts {
+        texts: spelled(texts, kinds),
+        merges: merges
+            .map(|line| line.split_once(' ').ok_or_else(|| unknown_merge(line)))
+            .collect::<Result<_, _>>()?,
+        added: added(kinds),
+        words: Words::of_gguf(gguf.get("tokenizer.ggml.pre").and_then(Value::as_text))?,
+        prefix_space: flag(gguf, "tokenizer.ggml.add_space_prefix", false)?,
+    };
+    if parts.prefix_space {
+        return Err(TokenizerError::Unsupported {
+            what: "setting",
+            found: "add_space_prefix".to_owned(),
+            supported: "with SentencePiece",
+        });
+    }
+    byte_level::build(&parts)
+}
+
+fn sentencepiece(
+    gguf: &Gguf,
+    texts: &[String],
+    kinds: &[Kind],
+) -> Result<Tokenizer, TokenizerError> {
+    // Both change the text before it is encoded; llama.cpp reads them for T5 only.
+    if flag(gguf, "tokenizer.ggml.remove_extra_whitespaces", false)? {
+        return Err(unsupported_text("remove_extra_whitespaces"));
+    }
+    if gguf.get("tokenizer.ggml.precompiled_charsmap").is_some() {
+        return Err(unsupported_text("precompiled_charsmap"));
+    }
+    let scores = scores(gguf, texts.len())?;
+    let mut pieces = Vec::with_capacity(texts.len());
+    for (id, (text, score)) in (0_u32..).zip(texts.iter().zip(&scores)) {
+        match kinds[id as usize] {
+            Kind::Normal | Kind::UserDefined => pieces.push(Piece {
+                id,
+                text,
+                score: *score,
+            }),
+            // What the conversion pads the vocabulary with; an unused piece of
+            // SentencePiece's own would still take part in merges.
+            Kind::Unused if !text.is_empty() && !text.starts_with("[PAD") => {
+                return Err(TokenizerError::Unsupported {
+                    what: "unused piece",
+                    found: text.clone(),
+                    supported: "padding",
+                });
+            }
+            _ => {}
+        }
+    }
+    let bytes = bytes(texts, kinds)?;
+    let prefix_space = flag(gguf, "tokenizer.ggml.add_space_prefix", true)?;
+    let encoder = SentencePiece::new(&pieces, bytes, prefix_space)?;
+    Ok(Tokenizer {
+        vocabulary: Vocabulary::new(
+            &spelled(texts, kinds),
+            &added(kinds),
+            Spelling::SentencePiece,
+        )?,
+        encoder: Encoder::SentencePiece(Box::new(encoder)),
+    })
+}
+
+fn unsupported_text(setting: &str) -> TokenizerError {
+    TokenizerError::Unsupported {
+        what: "setting",
+        found: setting.to_owned(),
+        supported: "texts that are encoded as they are",
+    }
+}
+
+/// The kind of every token; without the array all are normal.
+fn kinds(gguf: &Gguf, n_tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
+    let Some(types) = gguf.optional(TYPES, "an array of integers", Value::as_unsigned_array)?
+    else {
+        return Ok(vec![Kind::Normal; n_tokens]);
     };
     if types.len() != n_tokens {
         return Err(TokenizerError::Broken {
             reason: format!("{n_tokens} tokens, but {} token types", types.len()),
         });
     }
-    Ok((0_u32..)
-        .zip(types)
-        .filter(|(_, it)| matches!(*it, CONTROL | USER_DEFINED))
-        .map(|(id, it)| (id, it == CONTROL))
-        .collect())
+    let kinds = types.iter().enumerate().map(|(id, it)| match it {
+        1 => Ok(Kind::Normal),
+        2 | 3 => Ok(Kind::Control),
+        4 => Ok(Kind::UserDefined),
+        5 => Ok(Kind::Unused),
+        6 => Ok(Kind::Byte),
+        other => Err(TokenizerError::Broken {
+            reason: format!("the token {id} has the type {other}"),
+        }),
+    });
+    kinds.collect()
 }
 
-/// Splits `a b` at its space and checks that both parts and the whole are tokens.
-fn merges(lines: &[String], vocab: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
-    let known = |text: &str| vocab.contains_key(text);
-    lines
-        .iter()
-        .map(|line| match line.split_once(' ') {
-            Some((a, b)) if known(a) && known(b) && known(&format!("{a}{b}")) => {
-                Ok((a.to_owned(), b.to_owned()))
-            }
-            _ => Err(TokenizerError::Broken {
-                reason: format!("the merge `{line}` is not made of known tokens"),
-            }),
+fn added(kinds: &[Kind]) -> HashMap<u32, bool> {
+    let ids = (0_u32..).zip(kinds);
+    ids.filter(|(_, kind)| matches!(kind, Kind::Control | Kind::UserDefined))
+        .map(|(id, kind)| (id, *kind == Kind::Control))
+        .collect()
+}
+
+/// The text of every token; unused and empty ones have none.
+fn spelled<'a>(texts: &'a [String], kinds: &[Kind]) -> Vec<Option<&'a str>> {
+    let texts = texts.iter().zip(kinds);
+    texts
+        .map(|(text, kind)| {
+            Some(text.as_str()).filter(|it| !it.is_empty() && *kind != Kind::Unused)
         })
         .collect()
+}
+
+fn flag(gguf: &Gguf, key: &str, otherwise: bool) -> Result<bool, TokenizerError> {
+    Ok(gguf
+        .optional(key, "a bool", Value::as_bool)?
+        .unwrap_or(otherwise))
+}
+
+/// The score of every piece, in the 32 bits that SentencePiece compares.
+fn scores(gguf: &Gguf, n_tokens: usize) -> Result<Vec<f32>, TokenizerError> {
+    let floats = |value: &Value| match value {
+        Value::Array(Array::Float(it)) => Some(it.iter().map(|it| *it as f32).collect()),
+        _ => None,
+    };
+    let scores: Vec<f32> = gguf
+        .optional(SCORES, "an array of floats", floats)?
+        .ok_or_else(|| TokenizerError::Broken {
+            reason: format!("it has no `{SCORES}`, which order the merges"),
+        })?;
+    if scores.len() != n_tokens || scores.iter().any(|it| it.is_nan()) {
+        return Err(TokenizerError::Broken {
+            reason: format!(
+                "{n_tokens} tokens, but {} scores or one that is no number",
+                scores.len()
+            ),
+        });
+    }
+    Ok(scores)
+}
+
+/// The id of every byte, which spell what no piece does.
+fn bytes(texts: &[String], kinds: &[Kind]) -> Result<Box<[u32; 256]>, TokenizerError> {
+    let by_text: HashMap<&str, u32> = (0_u32..)
+        .zip(texts)
+        .filter(|(id, _)| kinds[*id as usize] == Kind::Byte)
+        .map(|(id, text)| (text.as_str(), id))
+        .collect();
+    let mut ids = Box::new([0; 256]);
+    for (byte, id) in ids.iter_mut().enumerate() {
+        let text = format!("<0x{byte:02X}>");
+        *id = *by_text
+            .get(text.as_str())
+            .ok_or_else(|| TokenizerError::Broken {
+                reason: format!("the byte token `{text}` is missing"),
+            })?;
+    }
+    Ok(ids)
 }
 
 #[cfg(test)]
@@ -284,24 +348,113 @@ mod tests {
         }
     }
 
-    /// A normaliser composes `e` and the accent; the end is then the original's.
+    /// Characters are composed first, and `ộ` is three bytes, which are three tokens here.
     #[test]
-    fn ends_refer_to_the_text_before_normalisation() {
-        let ends: Vec<usize> = tokenizer("qwen2")
-            .encode("e\u{301}a", &[])
+    fn ends_refer_to_the_text_before_it_was_composed() {
+        let it = tokenizer("qwen2");
+        let ends = |text: &str| -> Vec<usize> {
+            it.encode(text, &[])
+                .unwrap()
+                .iter()
+                .map(|it| it.end)
+                .collect()
+        };
+        assert_eq!(ends("e\u{301}a"), [3, 3, 4]);
+        assert_eq!(ends("o\u{302}\u{323} the"), [5, 5, 5, 9]);
+        // Data behind a special token does not compose with it, though `>` can.
+        let text = "<|end|>\u{338}a";
+        assert_eq!(
+            it.encode(text, std::slice::from_ref(&(7..10))).unwrap()[0].id,
+            0
+        );
+        assert_eq!(ends(text), [7, 8, 9, 10]);
+    }
+
+    /// `<unk>`, `<s>`, all bytes, then pieces by their merges.
+    fn spm(add_space_prefix: Option<bool>) -> Builder {
+        let mut texts: Vec<String> = ["<unk>", "<s>"].map(str::to_owned).to_vec();
+        texts.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+        texts.extend(["▁", "a", "b", "ab", "▁a", "▁ab", "<tool>", "[PAD265]"].map(str::to_owned));
+        let n = texts.len();
+        let mut types = vec![2, 3];
+        types.extend([6; 256]);
+        types.extend([1, 1, 1, 1, 1, 1, 4, 5]);
+        // `ab` beats `▁a`, and both lead to `▁ab`.
+        let mut scores = vec![0.0; 258];
+        scores.extend([-9.0, -9.0, -9.0, -1.0, -2.0, -3.0, 0.0, -10000.0]);
+        assert_eq!((types.len(), scores.len()), (n, n));
+        let text = |it: &str| Value::Text(it.to_owned());
+        let file = Builder::new()
+            .key("tokenizer.ggml.model", &text("llama"))
+            .key("tokenizer.ggml.pre", &text("default"))
+            .key("tokenizer.ggml.tokens", &Value::Array(Array::Text(texts)))
+            .key("tokenizer.ggml.scores", &Value::Array(Array::Float(scores)))
+            .key(
+                "tokenizer.ggml.token_type",
+                &Value::Array(Array::Signed(types)),
+            );
+        match add_space_prefix {
+            Some(it) => file.key("tokenizer.ggml.add_space_prefix", &Value::Bool(it)),
+            None => file,
+        }
+    }
+
+    fn load(file: &Builder) -> Tokenizer {
+        Tokenizer::from_gguf(&Gguf::parse(&file.build()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn sentencepiece_puts_a_space_in_front_of_every_part() {
+        let it = load(&spm(None));
+        assert_eq!(pieces(&it, "ab<s>ab", &[]), [" ab", "<s>", " ab"]);
+        assert_eq!(pieces(&it, " ab", &[]), [" ", " ab"]);
+        // The space comes after the tokens that data may hold, and only there.
+        assert_eq!(pieces(&it, "ab<tool>ab", &[]), [" ab", "<tool>", " ab"]);
+        let plain = pieces(&it, "ab<s>", std::slice::from_ref(&(0..5)));
+        assert_eq!(plain, [" ab", "<", "s", ">"]);
+        let without = load(&spm(Some(false)));
+        assert_eq!(pieces(&without, "ab<s>ab", &[]), ["ab", "<s>", "ab"]);
+        let ids: Vec<u32> = it
+            .encode("ab é", &[])
             .unwrap()
             .iter()
-            .map(|it| it.end)
+            .map(|it| it.id)
             .collect();
-        assert_eq!(ends.last(), Some(&4));
+        assert_eq!(ids, [263, 258, 2 + 0xC3, 2 + 0xA9]);
+        assert_eq!(it.n_vocab(), 266);
+        assert_eq!(it.token_bytes(265), b"", "padding spells nothing");
+        assert_eq!(it.specials(), ["<unk>", "<s>"]);
     }
 
     #[test]
     fn other_tokenizers_are_refused_by_name() {
+        let model =
+            |it: &str| Builder::new().key("tokenizer.ggml.model", &Value::Text(it.to_owned()));
+        let yes = Value::Bool(true);
         let table = [
             (
                 file("falcon", &[]),
                 "pre-tokeniser `falcon` is not supported",
+            ),
+            (
+                file("default", &[]),
+                "does not name the tokenizer's rule for words",
+            ),
+            (model("t5"), "model `t5` is not supported"),
+            (model("bert"), "model `bert` is not supported"),
+            (model("rwkv"), "model `rwkv` is not supported"),
+            (model("plamo2"), "model `plamo2` is not supported"),
+            (
+                spm(None).key("tokenizer.ggml.remove_extra_whitespaces", &yes),
+                "setting `remove_extra_whitespaces` is not supported",
+            ),
+            (
+                spm(None).key("tokenizer.ggml.precompiled_charsmap", &yes),
+                "setting `precompiled_charsmap` is not supported",
+            ),
+            (
+                file("gpt-2", &[]).key("tokenizer.ggml.add_space_prefix", &yes),
+                "setting `add_space_prefix` is not supported",
             ),
             (
                 file("smollm", &["t zz"]),
@@ -310,10 +463,6 @@ mod tests {
             (
                 file("smollm", &["t"]),
                 "the merge `t` is not made of known tokens",
-            ),
-            (
-                Builder::new().key("tokenizer.ggml.model", &Value::Text("llama".to_owned())),
-                "model `llama (SentencePiece)` is not supported",
             ),
         ];
         for (file, expected) in table {

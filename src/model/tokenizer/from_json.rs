@@ -3,26 +3,34 @@
 //! The library panics on some merges, renumbers added tokens whose ids do not fit,
 //! and keeps truncation, padding and dropout. So the JSON is read once by us
 //! first, and only byte-pair encodings whose tokens spell bytes pass.
+//!
+//! One thing is changed: a special token is matched in the text as it is written
+//! (`normalized: false`). Some files of Llama 2's kind have the library look for it
+//! after a space was put in front of the text, so that it is found only there;
+//! SentencePiece and llama.cpp find it everywhere.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::library::{Library, broken};
-use super::vocabulary::{Spelling, Vocabulary};
+use super::pipeline;
+use super::vocabulary::Vocabulary;
 use super::{Tokenizer, TokenizerError};
 
 /// Largest vocabulary, as in a GGUF header.
-const MAX_VOCAB: u64 = 1 << 22;
+pub(super) const MAX_VOCAB: u64 = 1 << 22;
 
 /// Builds the tokenizer in `json`.
 pub(super) fn build(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
-    let root: Value = serde_json::from_slice(json).map_err(|err| broken(&err))?;
+    let mut root: Value = serde_json::from_slice(json).map_err(|err| broken(&err))?;
+    let changed = match_specials_as_written(&mut root).then(|| root.to_string());
+    let json = changed.as_ref().map_or(json, |it| it.as_bytes());
     let model = &root["model"];
     check_model(model)?;
     let vocab = vocab(model)?;
     check_merges(model, &vocab)?;
-    let spelling = spelling(&root)?;
+    let (spelling, rewriting) = pipeline::check(&root)?;
     let added = added(&root)?;
     // The checks above cover the known panics; what is left must not end the process.
     let tokenizer = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
@@ -44,7 +52,8 @@ pub(super) fn build(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
         put(&mut texts, it.id, it.text)?;
         flags.insert(it.id, it.special);
     }
-    Library::wrap(tokenizer, Vocabulary::new(&texts, &flags, spelling)?)
+    let vocabulary = Vocabulary::new(&texts, &flags, spelling)?;
+    Library::wrap(tokenizer, vocabulary, rewriting)
 }
 
 struct Added<'a> {
@@ -53,7 +62,12 @@ struct Added<'a> {
     special: bool,
 }
 
-fn put<'a>(texts: &mut Vec<Option<&'a str>>, id: u32, text: &'a str) -> Result<(), TokenizerError> {
+/// Gives `text` the id `id`, which no other text may have.
+pub(super) fn put<'a>(
+    texts: &mut Vec<Option<&'a str>>,
+    id: u32,
+    text: &'a str,
+) -> Result<(), TokenizerError> {
     let index = id as usize;
     if texts.len() <= index {
         texts.resize(index + 1, None);
@@ -153,27 +167,31 @@ fn check_merges(model: &Value, vocab: &HashMap<&str, u32>) -> Result<(), Tokeniz
     Ok(())
 }
 
-/// How tokens spell bytes, told by the decoder that turns them into text.
-fn spelling(root: &Value) -> Result<Spelling, TokenizerError> {
-    let decoder = &root["decoder"];
-    let mut kinds = vec![decoder["type"].as_str().unwrap_or("none")];
-    if let Some(parts) = decoder["decoders"].as_array() {
-        kinds.extend(parts.iter().filter_map(|part| part["type"].as_str()));
+/// Clears `normalized` of special tokens where there is a normaliser; whether any had it.
+fn match_specials_as_written(root: &mut Value) -> bool {
+    if root["normalizer"].is_null() {
+        return false;
     }
-    if kinds.contains(&"ByteLevel") {
-        return Ok(Spelling::ByteLevel);
+    let mut is_changed = false;
+    for entry in root["added_tokens"].as_array_mut().into_iter().flatten() {
+        if entry["special"] == true && entry["normalized"] == true {
+            entry["normalized"] = Value::Bool(false);
+            is_changed = true;
+        }
     }
-    if kinds
-        .iter()
-        .any(|kind| matches!(*kind, "Metaspace" | "Replace" | "ByteFallback"))
-    {
-        return Ok(Spelling::SentencePiece);
+    is_changed
+}
+
+/// Refuses an added token that takes white space with it or only stands alone.
+pub(super) fn refuse_flags(entry: &Value, text: &str) -> Result<(), TokenizerError> {
+    let flags = ["lstrip", "rstrip", "single_word"];
+    match flags.into_iter().find(|flag| entry[*flag] == true) {
+        Some(flag) => Err(TokenizerError::AddedFlag {
+            text: text.to_owned(),
+            flag,
+        }),
+        None => Ok(()),
     }
-    Err(TokenizerError::Unsupported {
-        what: "decoder",
-        found: kinds.join("+"),
-        supported: "`ByteLevel` and SentencePiece's (`Metaspace`, or `Replace` with `ByteFallback`)",
-    })
 }
 
 fn added(root: &Value) -> Result<Vec<Added<'_>>, TokenizerError> {
@@ -189,6 +207,7 @@ fn added(root: &Value) -> Result<Vec<Added<'_>>, TokenizerError> {
                     reason: "an added token has no `content`".to_owned(),
                 })?;
             let special = entry["special"].as_bool().unwrap_or(false);
+            refuse_flags(entry, text)?;
             Ok(Added {
                 id: checked_id(&entry["id"], text)?,
                 text,
@@ -258,8 +277,8 @@ mod tests {
         assert!(it.missing_bytes().contains(&b'z'));
     }
 
-    #[test]
-    fn sentencepiece_like_files_spell_their_text() {
+    /// Llama 2's pipeline with six pieces and all bytes.
+    fn sentencepiece() -> Value {
         let mut root = byte_level();
         root["normalizer"] = json!({"type": "Sequence", "normalizers": [
             {"type": "Prepend", "prepend": "▁"},
@@ -270,17 +289,80 @@ mod tests {
             {"type": "ByteFallback"}, {"type": "Fuse"},
             {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
         root["model"]["byte_fallback"] = json!(true);
-        root["model"]["vocab"] =
-            json!({"<s>": 0, "a": 1, "b": 2, "▁": 3, "ab": 4, "▁ab": 5, "<0xC3>": 6, "<0xA7>": 7});
+        let mut vocab = json!({"<s>": 0, "a": 1, "b": 2, "▁": 3, "ab": 4, "▁ab": 5});
+        for byte in 0..256 {
+            vocab[format!("<0x{byte:02X}>")] = json!(6 + byte);
+        }
+        root["model"]["vocab"] = vocab;
         root["model"]["merges"] = json!([["a", "b"], ["▁", "ab"]]);
-        root["added_tokens"][1]["id"] = json!(8);
-        let it = load(&root).unwrap();
+        root["added_tokens"][1]["id"] = json!(262);
+        root
+    }
+
+    #[test]
+    fn sentencepiece_like_files_spell_their_text() {
+        let it = load(&sentencepiece()).unwrap();
         let tokens = it.encode("ab çab", &[]).unwrap();
         let spelled: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-        assert_eq!(spelled, [5, 3, 6, 7, 4]);
+        let (c3, a7) = (6 + 0xC3, 6 + 0xA7);
+        assert_eq!(spelled, [5, 3, c3, a7, 4]);
         let ends: Vec<usize> = tokens.iter().map(|token| token.end).collect();
         assert_eq!(ends, [2, 3, 4, 5, 7]);
         assert_eq!(it.decode(&spelled, true), " ab çab");
+    }
+
+    /// `normalized` would have the library look for `▁<x>`, which only begins a text.
+    #[test]
+    fn a_special_token_is_found_wherever_it_is_written() {
+        let mut root = sentencepiece();
+        root["added_tokens"][1]["normalized"] = json!(true);
+        let it = load(&root).unwrap();
+        assert_eq!(ids(&it, "ab<x>ab"), [5, 262, 5]);
+        let ends: Vec<usize> = it
+            .encode("ab<x>ab", &[])
+            .unwrap()
+            .iter()
+            .map(|it| it.end)
+            .collect();
+        assert_eq!(ends, [2, 5, 7]);
+    }
+
+    /// `▁` in a text is a space, but in the text of an added token it is itself.
+    #[test]
+    fn a_written_space_is_a_space_but_in_a_token() {
+        let mut root = sentencepiece();
+        root["added_tokens"][1]["content"] = json!("▁<x>");
+        let it = load(&root).unwrap();
+        assert_eq!(ids(&it, "ab▁ab"), [5, 5]);
+        assert_eq!(ids(&it, "ab▁<x>"), [5, 262]);
+        let ends: Vec<usize> = it
+            .encode("ab▁ab", &[])
+            .unwrap()
+            .iter()
+            .map(|it| it.end)
+            .collect();
+        assert_eq!(ends, [2, 7]);
+    }
+
+    /// With `prepend_scheme: first` a space goes in front of the whole text, but not of
+    /// what follows a special token, also where special-token text in data makes the
+    /// text be encoded in pieces.
+    #[test]
+    fn a_space_goes_in_front_of_the_first_piece_only() {
+        let mut root = sentencepiece();
+        root["normalizer"] = Value::Null;
+        root["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁",
+            "prepend_scheme": "first", "split": false});
+        let it = load(&root).unwrap();
+        assert_eq!(ids(&it, "ab<x>ab<s>"), [5, 262, 4, 0]);
+        let in_pieces = it
+            .encode("ab<x>ab<s>", std::slice::from_ref(&(7..10)))
+            .unwrap();
+        let byte = |it: u8| 6 + u32::from(it);
+        let got: Vec<u32> = in_pieces.iter().map(|token| token.id).collect();
+        assert_eq!(got, [5, 262, 4, byte(b'<'), byte(b's'), byte(b'>')]);
+        let ends: Vec<usize> = in_pieces.iter().map(|token| token.end).collect();
+        assert_eq!(ends, [2, 5, 7, 8, 9, 10]);
     }
 
     #[test]
@@ -308,6 +390,41 @@ mod tests {
             ("/model/vocab/a", json!(-1), "has the id -1"),
             ("/added_tokens/1/id", json!(9), "`<x>` cannot have the id 9"),
             ("/decoder/type", json!("WordPiece"), "decoder `WordPiece`"),
+            (
+                "/decoder/type",
+                json!("ByteFallback"),
+                "only one of its pre-tokeniser and its decoder",
+            ),
+            (
+                "/normalizer",
+                json!({"type": "StripAccents"}),
+                "normaliser `StripAccents`",
+            ),
+            (
+                "/normalizer",
+                json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}),
+                "normaliser `Strip`",
+            ),
+            (
+                "/pre_tokenizer",
+                json!({"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}]}),
+                "pre-tokeniser `Whitespace`",
+            ),
+            (
+                "/pre_tokenizer",
+                json!({"type": "Split", "behavior": "Removed"}),
+                "pre-tokeniser `Split`",
+            ),
+            (
+                "/post_processor",
+                json!({"type": "BertProcessing"}),
+                "post-processor `BertProcessing`",
+            ),
+            (
+                "/added_tokens/1/rstrip",
+                json!(true),
+                "added token `<x>` has `rstrip`",
+            ),
             ("/version", json!("9.9"), "Unknown tokenizer version"),
         ];
         for (place, value, expected) in table {

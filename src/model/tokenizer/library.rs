@@ -1,7 +1,16 @@
 //! Encoding through the `tokenizers` library.
+//!
+//! Where special-token text comes from data, a text is cut at the special tokens that a
+//! template wrote, and the pieces between them are encoded one by one, as the library
+//! itself does with a text that has special tokens in it.
 
 use std::sync::OnceLock;
 
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+
+use super::rewritten::{Rewriting, Rewritten};
 use super::vocabulary::Vocabulary;
 use super::{Encoder, Piece, Token, Tokenizer, TokenizerError};
 
@@ -12,6 +21,10 @@ pub(super) struct Library {
     tokenizer: tokenizers::Tokenizer,
     /// Encodes special tokens as text; made when first needed.
     plain: OnceLock<Box<tokenizers::Tokenizer>>,
+    /// The same for a piece that does not begin the text.
+    rest: OnceLock<Box<tokenizers::Tokenizer>>,
+    /// What the tokenizer does to a text before it encodes it.
+    rewriting: Rewriting,
 }
 
 impl Library {
@@ -19,6 +32,7 @@ impl Library {
     pub(super) fn wrap(
         mut tokenizer: tokenizers::Tokenizer,
         vocabulary: Vocabulary,
+        rewriting: Rewriting,
     ) -> Result<Tokenizer, TokenizerError> {
         tokenizer
             .with_truncation(None)
@@ -29,6 +43,8 @@ impl Library {
         let library = Self {
             tokenizer,
             plain: OnceLock::new(),
+            rest: OnceLock::new(),
+            rewriting,
         };
         Ok(Tokenizer {
             vocabulary,
@@ -45,14 +61,9 @@ impl Library {
     ) -> Result<Vec<Token>, TokenizerError> {
         let mut tokens = Vec::with_capacity(text.len() / 3);
         let Some(pieces) = pieces else {
-            encode_with(&self.tokenizer, vocabulary, text, 0, &mut tokens)?;
+            self.encode_with(&self.tokenizer, vocabulary, text, 0, &mut tokens)?;
             return Ok(tokens);
         };
-        let plain = self.plain.get_or_init(|| {
-            let mut plain = self.tokenizer.clone();
-            plain.set_encode_special_tokens(true);
-            Box::new(plain)
-        });
         for piece in pieces {
             match piece {
                 Piece::Special(id, range) => tokens.push(Token {
@@ -60,8 +71,8 @@ impl Library {
                     end: range.end,
                 }),
                 Piece::Text(range) => {
-                    encode_with(
-                        plain,
+                    self.encode_with(
+                        self.of_pieces(range.start),
                         vocabulary,
                         &text[range.clone()],
                         range.start,
@@ -72,39 +83,86 @@ impl Library {
         }
         Ok(tokens)
     }
-}
 
-fn encode_with(
-    tokenizer: &tokenizers::Tokenizer,
-    vocabulary: &Vocabulary,
-    text: &str,
-    start: usize,
-    out: &mut Vec<Token>,
-) -> Result<(), TokenizerError> {
-    let refused = |err: tokenizers::Error| TokenizerError::Encode {
-        reason: err.to_string(),
-    };
-    let encoding = tokenizer.encode_fast(text, false).map_err(refused)?;
-    let ids = encoding.get_ids();
-    if let Some(ends) = vocabulary.ends_in(text, ids) {
+    fn encode_with(
+        &self,
+        tokenizer: &tokenizers::Tokenizer,
+        vocabulary: &Vocabulary,
+        text: &str,
+        start: usize,
+        out: &mut Vec<Token>,
+    ) -> Result<(), TokenizerError> {
+        let rewritten = Rewritten::of(text, self.rewriting);
+        // Composed here and not by the library, whose table of characters is older.
+        let composed = rewritten.as_ref().filter(|_| self.is_composing());
+        let encoding = tokenizer
+            .encode_fast(composed.map_or(text, |it| it.text.as_str()), false)
+            .map_err(|err| refused(err.to_string()))?;
+        let ids = encoding.get_ids();
+        let as_given = || vocabulary.ends_in(text, ids);
+        let as_rewritten = || {
+            let it = rewritten.as_ref()?;
+            let ends = vocabulary.ends_in(&it.text, ids)?;
+            Some(ends.into_iter().map(|end| it.before(end)).collect())
+        };
+        let ends: Vec<usize> = as_given()
+            .or_else(as_rewritten)
+            .ok_or_else(|| refused("its tokens spell another text".to_owned()))?;
         out.extend(ids.iter().zip(ends).map(|(id, end)| Token {
             id: *id,
             end: start + end,
         }));
-        return Ok(());
+        Ok(())
     }
-    // The tokens spell something else than the text: a normaliser changed it, or an
-    // unknown-token stands for a part. The library's offsets know the original.
-    let encoding = tokenizer.encode(text, false).map_err(refused)?;
-    let mut end = 0;
-    for (id, offsets) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
-        end = end.max(offsets.1);
-        out.push(Token {
-            id: *id,
-            end: start + end,
+
+    fn is_composing(&self) -> bool {
+        self.rewriting == Rewriting::Composed
+    }
+
+    /// Whether `text` is composed before it is encoded. Then it is cut at its special
+    /// tokens first, since data behind one may compose with its last character.
+    pub(super) fn composes(&self, text: &str) -> bool {
+        self.is_composing() && !unicode_normalization::is_nfc(text)
+    }
+
+    /// The tokenizer of a piece that begins at byte `start` of its text.
+    fn of_pieces(&self, start: usize) -> &tokenizers::Tokenizer {
+        let plain = self.plain.get_or_init(|| {
+            let mut plain = self.tokenizer.clone();
+            plain.set_encode_special_tokens(true);
+            Box::new(plain)
         });
+        if start == 0 {
+            return plain;
+        }
+        self.rest.get_or_init(|| {
+            let mut rest = plain.clone();
+            let cut = rest.get_pre_tokenizer().cloned();
+            rest.with_pre_tokenizer(cut.map(without_first_space));
+            rest
+        })
     }
-    Ok(())
+}
+
+/// A space that goes in front of a whole text goes in front of no later piece.
+fn without_first_space(it: PreTokenizerWrapper) -> PreTokenizerWrapper {
+    match it {
+        PreTokenizerWrapper::Metaspace(mut it) => {
+            if it.get_prepend_scheme() == PrependScheme::First {
+                it.set_prepend_scheme(PrependScheme::Never);
+            }
+            it.into()
+        }
+        PreTokenizerWrapper::Sequence(it) => {
+            let parts: Vec<PreTokenizerWrapper> = it.into_iter().map(without_first_space).collect();
+            Sequence::new(parts).into()
+        }
+        other => other,
+    }
+}
+
+fn refused(reason: String) -> TokenizerError {
+    TokenizerError::Encode { reason }
 }
 
 /// An error of the library while a tokenizer is made.

@@ -1,25 +1,37 @@
 //! Text to token ids and back, with the exact byte at which each token ends.
 //!
 //! One type serves the planner and the engine whatever stands behind it: the
-//! `tokenizers` library for real models (feature `tokenize`), or one token per
-//! byte for tests. No type of the library crosses this module's border.
+//! `tokenizers` library for byte-level BPE and every `tokenizer.json` (feature
+//! `tokenize`), our own encoder for the SentencePiece BPE of a GGUF header, or one
+//! token per byte for tests. No type of the library crosses this module's border.
 //!
 //! Promise: no BOS or other token is added to what the text says; special tokens
 //! are recognised where a template wrote them and never inside the byte ranges
 //! that the caller marks as data; truncation, padding and dropout never happen.
+//! `tests/integration/tokenizers.rs` compares ids with the original tokenizers.
 //!
 //! Limits: byte-pair encodings only, byte-level or SentencePiece-like. Added
 //! tokens that are not special (such as `<think>` in some models) are tokens
 //! wherever they stand, in data too, as in the reference implementations.
 
+#[cfg(feature = "tokenize")]
+mod byte_level;
 mod decoder;
 #[cfg(feature = "tokenize")]
 mod from_gguf;
 #[cfg(feature = "tokenize")]
 mod from_json;
 #[cfg(feature = "tokenize")]
+mod from_vocab_merges;
+#[cfg(feature = "tokenize")]
 mod library;
+#[cfg(feature = "tokenize")]
+mod pipeline;
 pub(crate) mod policy;
+#[cfg(any(feature = "tokenize", test))]
+mod rewritten;
+#[cfg(any(feature = "tokenize", test))]
+mod sentencepiece;
 mod vocabulary;
 
 use std::collections::HashMap;
@@ -42,6 +54,14 @@ pub enum TokenizerError {
         found: String,
         supported: &'static str,
     },
+    /// A GGUF header that does not say how a text is cut into words.
+    #[error(
+        "the GGUF header does not name the tokenizer's rule for words (`tokenizer.ggml.pre`), without which ids would be guessed; convert the model again with a current llama.cpp"
+    )]
+    UnnamedWords,
+    /// An added token that takes the white space around it, or only stands alone.
+    #[error("the added token `{text}` has `{flag}`, which is not supported")]
+    AddedFlag { text: String, flag: &'static str },
     /// Parts of the tokenizer that contradict each other.
     #[error("the tokenizer is broken: {reason}")]
     Broken { reason: String },
@@ -69,7 +89,8 @@ pub struct Token {
     /// Id in the vocabulary.
     pub id: u32,
     /// Offset in bytes of the encoded text at which the token ends; it may fall inside
-    /// a character. Never decreases along a text.
+    /// a character. Never decreases along a text. A space that the tokenizer puts in
+    /// front of a text, where it is a token of its own, ends with the text's first byte.
     pub end: usize,
 }
 
@@ -85,6 +106,8 @@ enum Encoder {
     Bytes,
     #[cfg(feature = "tokenize")]
     Library(Box<library::Library>),
+    #[cfg(any(feature = "tokenize", test))]
+    SentencePiece(Box<sentencepiece::SentencePiece>),
 }
 
 /// A part of a text: a special token, or text to be encoded.
@@ -118,7 +141,8 @@ impl Tokenizer {
     /// # Errors
     ///
     /// [`TokenizerError::Unsupported`] for anything but byte-level BPE with a known
-    /// pre-tokeniser; [`TokenizerError::Broken`] if tokens, merges and types disagree.
+    /// rule for words and SentencePiece BPE; [`TokenizerError::Broken`] if tokens,
+    /// merges, scores and types disagree.
     #[cfg(feature = "tokenize")]
     pub fn from_gguf(gguf: &super::gguf::Gguf) -> Result<Self, TokenizerError> {
         from_gguf::build(gguf)
@@ -156,24 +180,65 @@ impl Tokenizer {
         Err(TokenizerError::NotBuilt)
     }
 
+    /// The tokenizer in the bytes of a `vocab.json` and a `merges.txt`, of the class that
+    /// `settings`, the folder's `tokenizer_config.json` or null, names.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::Unsupported`] for a class other than GPT-2's and Qwen 2's;
+    /// [`TokenizerError::Broken`] if the files disagree.
+    #[cfg(feature = "tokenize")]
+    pub fn from_vocab_merges(
+        vocab: &[u8],
+        merges: &[u8],
+        settings: &serde_json::Value,
+    ) -> Result<Self, TokenizerError> {
+        from_vocab_merges::build(vocab, merges, settings)
+    }
+
+    /// Without the feature `tokenize` no model has a tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::NotBuilt`], always.
+    #[cfg(not(feature = "tokenize"))]
+    pub fn from_vocab_merges(
+        _: &[u8],
+        _: &[u8],
+        _: &serde_json::Value,
+    ) -> Result<Self, TokenizerError> {
+        Err(TokenizerError::NotBuilt)
+    }
+
     /// Encodes `text`; special tokens written in it are tokens except where a byte of
     /// them lies in one of the ranges `plain`, the parts that come from data.
     ///
     /// Adds nothing in front or behind. The end of each token is exact wherever the
-    /// tokens spell the text; where a normaliser changed it, it is the end of the
-    /// original text the token stands for.
+    /// tokens spell the text; where characters were composed (NFC), it is the end of
+    /// the original characters that the token stands for.
     ///
     /// # Errors
     ///
     /// [`TokenizerError::Encode`] if the pre-tokeniser gives up on the text, for
-    /// instance after a million steps of backtracking.
+    /// instance after a million steps of backtracking, or if the tokens spell another
+    /// text, so that they have no ends in this one.
     pub fn encode(&self, text: &str, plain: &[Range<usize>]) -> Result<Vec<Token>, TokenizerError> {
         match &self.encoder {
             Encoder::Bytes => Ok(self.encode_bytes(text, plain)),
             #[cfg(feature = "tokenize")]
             Encoder::Library(library) => {
-                let pieces = self.pieces(text, plain);
+                let pieces = if library.composes(text) {
+                    let specials = self.vocabulary.find_specials(text, plain);
+                    Some(cut(text.len(), specials))
+                } else {
+                    self.pieces(text, plain)
+                };
                 library.encode(&self.vocabulary, text, pieces.as_deref())
+            }
+            #[cfg(any(feature = "tokenize", test))]
+            Encoder::SentencePiece(encoder) => {
+                let added = self.vocabulary.find_added(text, plain);
+                Ok(encoder.encode(text, &added))
             }
         }
     }
@@ -246,14 +311,13 @@ impl Tokenizer {
         if plain.iter().all(Range::is_empty) {
             return None;
         }
-        let found = self.vocabulary.find_specials(text);
-        let n_found = found.len();
-        let kept = outside(found, plain);
-        (kept.len() < n_found).then(|| cut(text.len(), kept))
+        let found = self.vocabulary.find_specials(text, &[]);
+        let kept = self.vocabulary.find_specials(text, plain);
+        (kept != found).then(|| cut(text.len(), kept))
     }
 
     fn encode_bytes(&self, text: &str, plain: &[Range<usize>]) -> Vec<Token> {
-        let kept = outside(self.vocabulary.find_specials(text), plain);
+        let kept = self.vocabulary.find_specials(text, plain);
         let mut tokens = Vec::with_capacity(text.len());
         for piece in cut(text.len(), kept) {
             match piece {
@@ -268,17 +332,11 @@ impl Tokenizer {
     }
 }
 
-/// Drops the special tokens that share a byte with one of `plain`.
-fn outside(
-    mut found: Vec<(Range<usize>, u32)>,
-    plain: &[Range<usize>],
-) -> Vec<(Range<usize>, u32)> {
-    found.retain(|(range, _)| {
-        plain
-            .iter()
-            .all(|it| it.is_empty() || it.end <= range.start || range.end <= it.start)
-    });
-    found
+/// Whether `range` shares no byte with one of `plain`.
+fn is_outside(range: &Range<usize>, plain: &[Range<usize>]) -> bool {
+    plain
+        .iter()
+        .all(|it| it.is_empty() || it.end <= range.start || range.end <= it.start)
 }
 
 fn cut(len: usize, specials: Vec<(Range<usize>, u32)>) -> Vec<Piece> {

@@ -2,6 +2,10 @@
 //!
 //! One policy per model, read once and recorded. `add_bos` says whether the model
 //! was made to see the BOS token in front of every text; nothing here adds it.
+//!
+//! A setting that appends EOS to every text (`add_eos_token`, or a template with a
+//! token behind the text) is passed over: texts are what a model continues, and a
+//! target with an EOS behind it would be scored for a token that nobody wrote.
 
 use serde_json::Value;
 
@@ -34,10 +38,14 @@ impl Policy {
         let bos = id("bos_token_id")?;
         let add_bos = gguf
             .optional("tokenizer.ggml.add_bos_token", "a bool", GgufValue::as_bool)?
-            // Llama 3's pre-tokeniser implies it where the key is absent.
+            // What llama.cpp takes it for where the key is absent.
             .unwrap_or_else(|| {
-                let pre = gguf.get("tokenizer.ggml.pre").and_then(GgufValue::as_text);
-                matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3"))
+                let text = |key: &str| gguf.get(key).and_then(GgufValue::as_text);
+                text("tokenizer.ggml.model") == Some("llama")
+                    || matches!(
+                        text("tokenizer.ggml.pre"),
+                        Some("llama-bpe" | "llama3" | "llama-v3" | "tekken")
+                    )
             });
         let mut eos = Vec::new();
         for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
@@ -66,8 +74,7 @@ impl Policy {
         let add_bos = tokenizer_config["add_bos_token"]
             .as_bool()
             .unwrap_or_else(|| {
-                first_of_template(&tokenizer_json["post_processor"])
-                    .and_then(|text| tokenizer.special_id(text))
+                first_of_template(&tokenizer_json["post_processor"], tokenizer)
                     .is_some_and(|id| bos.is_none_or(|bos| bos == id))
             });
         let mut eos = ids(
@@ -100,15 +107,19 @@ pub(crate) fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
 
-/// The token that a post-processor puts in front of a single text.
-fn first_of_template(processor: &Value) -> Option<&str> {
+/// The token that a post-processor puts in front of a single text: its id by the
+/// template's own table, else by its name.
+fn first_of_template(processor: &Value, tokenizer: &Tokenizer) -> Option<u32> {
     if let Some(parts) = processor["processors"].as_array() {
-        return parts.iter().find_map(first_of_template);
+        return parts.iter().find_map(|it| first_of_template(it, tokenizer));
     }
     if processor["type"] != "TemplateProcessing" {
         return None;
     }
-    processor["single"].as_array()?.first()?["SpecialToken"]["id"].as_str()
+    let name = processor["single"].as_array()?.first()?["SpecialToken"]["id"].as_str()?;
+    let id = &processor["special_tokens"][name]["ids"][0];
+    let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+    id.or_else(|| tokenizer.special_id(name))
 }
 
 /// One id, a list of ids, or nothing.
@@ -181,6 +192,14 @@ mod tests {
             .clone()
             .key("tokenizer.ggml.add_bos_token", &GgufValue::Bool(false));
         assert!(!from_gguf(&told).unwrap().add_bos);
+        let llama_2 = bos
+            .clone()
+            .key("tokenizer.ggml.model", &GgufValue::Text("llama".to_owned()));
+        assert!(from_gguf(&llama_2).unwrap().add_bos);
+        let asks_for_eos = bos
+            .clone()
+            .key("tokenizer.ggml.add_eos_token", &GgufValue::Bool(true));
+        assert_eq!(from_gguf(&asks_for_eos).unwrap(), plain);
         let ends = bos
             .key("tokenizer.ggml.eos_token_id", &id(257))
             .key("tokenizer.ggml.eot_token_id", &id(3));
@@ -221,6 +240,21 @@ mod tests {
                 eos: vec![5, 257]
             }
         );
+        // An EOS behind the text is not a policy of ours.
+        let mut both = template.clone();
+        both["post_processor"]["processors"][1]["single"] = json!([
+            {"SpecialToken": {"id": "<bos>"}}, {"Sequence": {}}, {"SpecialToken": {"id": "<eos>"}}]);
+        let asks = json!({"bos_token": "<bos>", "eos_token": "<eos>", "add_eos_token": true});
+        let config = json!({"eos_token_id": 5});
+        assert_eq!(policy(&config, &null, &asks, &both), got);
+        let only_eos = json!({"post_processor": {"type": "TemplateProcessing",
+            "single": [{"Sequence": {}}, {"SpecialToken": {"id": "<eos>"}}]}});
+        assert!(!policy(&null, &null, &names, &only_eos).add_bos);
+        // The template's own table says which token its name is.
+        let table = json!({"post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "B"}}, {"Sequence": {}}],
+            "special_tokens": {"B": {"id": "B", "ids": [256], "tokens": ["<bos>"]}}}});
+        assert!(policy(&null, &null, &names, &table).add_bos);
         let mut told = names.clone();
         told["add_bos_token"] = json!(false);
         assert!(!policy(&null, &null, &told, &template).add_bos);

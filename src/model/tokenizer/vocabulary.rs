@@ -33,7 +33,8 @@ pub(super) struct Vocabulary {
     specials: Vec<String>,
     special_ids: HashMap<String, u32>,
     is_special: Vec<bool>,
-    /// Lengths of the special texts that start with a byte, longest first.
+    is_added: Vec<bool>,
+    /// The added tokens whose text starts with a byte, longest first.
     by_first_byte: HashMap<u8, Vec<(String, u32)>>,
     missing_bytes: Vec<u8>,
 }
@@ -70,8 +71,9 @@ impl Vocabulary {
             })?;
             it.ends.push(end);
             it.is_special.push(added.get(&id) == Some(&true));
-            if let (Some(text), Some(true)) = (text, added.get(&id)) {
-                it.add_special(text, id);
+            it.is_added.push(is_added);
+            if let (Some(text), true) = (text, is_added) {
+                it.add(text, id);
             }
         }
         if spelling == Spelling::ByteLevel {
@@ -82,12 +84,14 @@ impl Vocabulary {
         Ok(it)
     }
 
-    fn add_special(&mut self, text: &str, id: u32) {
+    fn add(&mut self, text: &str, id: u32) {
         let Some(first) = text.bytes().next() else {
             return;
         };
-        self.specials.push(text.to_owned());
-        self.special_ids.insert(text.to_owned(), id);
+        if self.is_special(id) {
+            self.specials.push(text.to_owned());
+            self.special_ids.insert(text.to_owned(), id);
+        }
         let bucket = self.by_first_byte.entry(first).or_default();
         bucket.push((text.to_owned(), id));
         bucket.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
@@ -124,21 +128,51 @@ impl Vocabulary {
         &self.missing_bytes
     }
 
-    /// Where special tokens are written in `text`: leftmost first, then the longest.
-    pub(super) fn find_specials(&self, text: &str) -> Vec<(Range<usize>, u32)> {
+    /// Where special tokens are written in `text` with no byte in one of `plain`:
+    /// leftmost first, then the longest.
+    pub(super) fn find_specials(
+        &self,
+        text: &str,
+        plain: &[Range<usize>],
+    ) -> Vec<(Range<usize>, u32)> {
+        self.find(text, |range, id| {
+            self.is_special(id) && super::is_outside(range, plain)
+        })
+    }
+
+    /// Where added tokens stand in `text`: leftmost first, then the longest; special
+    /// ones only where no byte of them lies in one of `plain`.
+    #[cfg(any(feature = "tokenize", test))]
+    pub(super) fn find_added(
+        &self,
+        text: &str,
+        plain: &[Range<usize>],
+    ) -> Vec<(Range<usize>, u32)> {
+        self.find(text, |range, id| {
+            !self.is_special(id) || super::is_outside(range, plain)
+        })
+    }
+
+    fn find(
+        &self,
+        text: &str,
+        counts: impl Fn(&Range<usize>, u32) -> bool,
+    ) -> Vec<(Range<usize>, u32)> {
         let mut found = Vec::new();
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
             let hit = self.by_first_byte.get(&bytes[at]).and_then(|bucket| {
-                bucket
-                    .iter()
-                    .find(|(special, _)| bytes[at..].starts_with(special.as_bytes()))
+                bucket.iter().find_map(|(added, id)| {
+                    let range = at..at + added.len();
+                    let is_here = bytes[at..].starts_with(added.as_bytes());
+                    (is_here && counts(&range, *id)).then_some((range, *id))
+                })
             });
             match hit {
-                Some((special, id)) => {
-                    found.push((at..at + special.len(), *id));
-                    at += special.len();
+                Some((range, id)) => {
+                    at = range.end;
+                    found.push((range, id));
                 }
                 None => at += 1,
             }
@@ -149,26 +183,57 @@ impl Vocabulary {
     /// The byte offset in `text` at which each of `ids` ends, if the tokens spell `text`.
     ///
     /// Bytes that the vocabulary lacks are passed over, since the tokenizer dropped
-    /// them. A first token may begin with a space that `text` does not have, as
-    /// SentencePiece tokenizers write one in front of a text.
+    /// them. The first token of the text, or after an added token, may begin with a
+    /// space that `text` does not have, as SentencePiece tokenizers put one there.
     #[cfg(any(feature = "tokenize", test))]
     pub(super) fn ends_in(&self, text: &str, ids: &[u32]) -> Option<Vec<usize>> {
-        self.align(text.as_bytes(), ids, 0).or_else(|| {
-            let first = ids.first()?;
-            (self.token_bytes(*first).first() == Some(&b' ')).then_some(())?;
-            self.align(text.as_bytes(), ids, 1)
-        })
+        let text = text.as_bytes();
+        let is_added = |id: u32| self.is_added.get(id as usize).copied().unwrap_or(false);
+        let mut ends = Vec::with_capacity(ids.len());
+        let mut done = 0;
+        let mut at = 0;
+        while done < ids.len() {
+            let rest = &ids[done..];
+            let n_before = rest.iter().take_while(|id| !is_added(**id)).count();
+            // The tokens up to the next added one, and that one, which says where they end.
+            let part = &rest[..rest.len().min(n_before + 1)];
+            let is_last = part.len() == rest.len();
+            let may_have_space = n_before != 0 && self.token_bytes(part[0]).first() == Some(&b' ');
+            let found = self.align(text, at, part, 0, is_last).or_else(|| {
+                let n_extra = usize::from(may_have_space);
+                (n_extra == 1).then(|| self.align(text, at, part, n_extra, is_last))?
+            })?;
+            at = found.last().copied().unwrap_or(at);
+            ends.extend(found);
+            done += part.len();
+        }
+        let rest = &text[at..];
+        rest.iter().all(|it| self.is_missing(*it)).then_some(ends)
     }
 
     #[cfg(any(feature = "tokenize", test))]
-    fn align(&self, text: &[u8], ids: &[u32], n_extra: usize) -> Option<Vec<usize>> {
-        let is_missing = |byte: u8| self.missing_bytes.binary_search(&byte).is_ok();
+    fn is_missing(&self, byte: u8) -> bool {
+        self.missing_bytes.binary_search(&byte).is_ok()
+    }
+
+    /// The ends of `ids`, which begin at `at`, without the first `n_extra` bytes.
+    #[cfg(any(feature = "tokenize", test))]
+    fn align(
+        &self,
+        text: &[u8],
+        mut at: usize,
+        ids: &[u32],
+        n_extra: usize,
+        is_last: bool,
+    ) -> Option<Vec<usize>> {
         let mut ends = Vec::with_capacity(ids.len());
-        let mut at = 0;
         for (index, id) in ids.iter().enumerate() {
             let bytes = self.token_bytes(*id);
             for byte in &bytes[if index == 0 { n_extra } else { 0 }..] {
-                while text.get(at).is_some_and(|it| it != byte && is_missing(*it)) {
+                while text
+                    .get(at)
+                    .is_some_and(|it| it != byte && self.is_missing(*it))
+                {
                     at += 1;
                 }
                 if text.get(at) != Some(byte) {
@@ -176,12 +241,12 @@ impl Vocabulary {
                 }
                 at += 1;
             }
-            ends.push(at);
+            // A space alone that was put in front of the text ends with its first byte.
+            let is_put = index == 0 && n_extra == bytes.len();
+            ends.push(text.len().min(at + usize::from(is_put)));
         }
-        text[at..]
-            .iter()
-            .all(|byte| is_missing(*byte))
-            .then_some(ends)
+        let is_whole = !is_last || text[at..].iter().all(|byte| self.is_missing(*byte));
+        is_whole.then_some(ends)
     }
 }
 
@@ -279,16 +344,29 @@ mod tests {
 
     #[test]
     fn the_longest_special_token_wins() {
-        let found = vocabulary().find_specials("<s><s>x<s");
+        let found = vocabulary().find_specials("<s><s>x<s", &[]);
         assert_eq!(found, [(0..3, 0), (3..7, 5)]);
     }
 
     #[test]
     fn sentencepiece_texts_spell_spaces_and_bytes() {
-        let texts = [Some("▁a"), Some("<0xE4>"), Some("<0xE4")];
-        let it = Vocabulary::new(&texts, &HashMap::new(), Spelling::SentencePiece).unwrap();
+        let texts = ["▁a", "<0xE4>", "<0xE4", "<s>", "▁", "a"].map(Some);
+        let added = HashMap::from([(3, true)]);
+        let it = Vocabulary::new(&texts, &added, Spelling::SentencePiece).unwrap();
         assert_eq!(it.token_bytes(0), b" a");
         assert_eq!(it.token_bytes(1), [0xE4]);
         assert_eq!(it.token_bytes(2), b"<0xE4");
+        // Each part after an added token may have a space that the text does not.
+        let table: [(&str, &[u32], &[usize]); 6] = [
+            ("a", &[4, 5], &[1, 1]),
+            ("a<s>aa", &[0, 3, 4, 5, 5], &[1, 4, 5, 5, 6]),
+            ("a<s>a", &[0, 3, 0], &[1, 4, 5]),
+            (" a<s>a", &[0, 3, 0], &[2, 5, 6]),
+            ("a<s> a<s>", &[0, 3, 0, 3], &[1, 4, 6, 9]),
+            ("<s><s>a", &[3, 3, 0], &[3, 6, 7]),
+        ];
+        for (text, ids, ends) in table {
+            assert_eq!(it.ends_in(text, ids).as_deref(), Some(ends), "{text}");
+        }
     }
 }

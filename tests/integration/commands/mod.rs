@@ -3,6 +3,7 @@
 //! A [`Bench`] is a folder of its own with a model, data and experiments, so that tests
 //! run side by side and never touch the results of the project.
 
+mod evidence;
 mod interrupt;
 mod model_info;
 mod one_example;
@@ -11,6 +12,7 @@ mod overflow;
 mod priors;
 mod query;
 mod readme;
+mod report;
 mod run;
 
 use std::fmt::Write as _;

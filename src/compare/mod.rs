@@ -1,13 +1,44 @@
-//! Pairs two variants by example and says whether one is better.
+//! Pairs two variants, or two runs, by example and says whether one is better.
 //!
 //! Everything follows one contract: the difference is a gain, pairing is by
 //! example within a model, p-values are adjusted by Holm within a family, and only
 //! examples that both sides scored take part; the rest is counted.
+//!
+//! [`Evidence`] is what a comparison needs of a run, as plain data. [`variants`] ranks and
+//! compares the variants of a run by index, for its tables; [`runs()`] holds two runs against
+//! each other and [`variants_of`] two variants of one, with everything that takes no part
+//! listed; [`flips()`] names the examples that changed.
+
+mod difference;
+mod evidence;
+mod flips;
+mod pairing;
+mod run_comparison;
+mod runs;
+mod samples;
+#[cfg(test)]
+pub(crate) mod sketch;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 
 use crate::metric::{Metric, Units};
 use crate::stats::{self, Difference, Interval, Sample, StatsError, Verdict};
+
+pub use difference::Refusal;
+pub use evidence::{
+    CaseEvidence, Evidence, EvidenceError, ExampleEvidence, MetricEvidence, ModelEvidence,
+    NotADigest, ShortDigest, VariantEvidence,
+};
+pub use flips::{Flip, FlipKind, flips};
+pub use pairing::{Cause, Unpaired};
+pub use run_comparison::{
+    CellPair, CompareRunsError, Described, Dominant, Gains, ModelDifference, ModelPair,
+    PairedComparison, Redefined, RunComparison, RunName, RunsOptions,
+};
+pub use runs::{MAX_ROW_CHANGES, runs, variants_of};
+pub use samples::{LoneSample, PairedSamples, PlannedValues, samples};
 
 /// One metric of two variants on one model, paired by example.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,22 +202,13 @@ fn pair(
         n_to_settle: None,
     };
     let is_identical = (family.identical)(candidate, reference) && n_unpaired == 0;
-    let difference = if is_identical && !shared.is_empty() {
-        Difference::identical(shared.len())
-    } else {
-        if a.denominators() != b.denominators() {
-            "not_comparable".clone_into(&mut comparison.method);
+    let outcome = difference::outcome(family.metric, (&a, &b), family.clusters, is_identical);
+    let difference = match outcome {
+        Ok(outcome) => outcome.difference,
+        Err(refusal) => {
+            refusal.method().clone_into(&mut comparison.method);
             return (comparison, None);
         }
-        let samples = a
-            .sample(family.metric, family.clusters)
-            .and_then(|a| b.sample(family.metric, family.clusters).map(|b| (a, b)));
-        let paired = samples.and_then(|(a, b)| Difference::paired(&a, &b, family.metric.direction));
-        let Ok(difference) = paired else {
-            "no_pairs".clone_into(&mut comparison.method);
-            return (comparison, None);
-        };
-        difference
     };
     comparison.gain = Some(difference.value());
     comparison.interval = difference.interval(stats::CONFIDENCE);
@@ -196,17 +218,6 @@ fn pair(
         .method()
         .name()
         .clone_into(&mut comparison.method);
-    comparison.n_to_settle = n_to_settle(&difference);
+    comparison.n_to_settle = difference::n_to_settle(&difference);
     (comparison, Some(difference))
-}
-
-/// Units with which a two-sided 5 % test finds a difference of this size 4 times in 5.
-///
-/// `(2.80 s / d)²`, rounded up; it takes the observed difference for the true one,
-/// so it is a guide to the size of a next dataset, not a promise.
-fn n_to_settle(difference: &Difference) -> Option<u64> {
-    let spread = difference.spread()?;
-    let ratio = 2.80 * spread / difference.value();
-    let n = (ratio * ratio).ceil();
-    (n.is_finite() && n < 1e9).then_some(n as u64)
 }

@@ -1,0 +1,222 @@
+//! `harness check`: run, compare with a base, and decide by the gates.
+
+use std::path::{Path, PathBuf};
+
+use harness::compare::{self, Evidence, RunComparison, RunsOptions};
+use harness::experiment::GateSpec;
+use harness::plan::Plan;
+use harness::report::checks;
+use harness::report::comparison::{self as report, Compared};
+use serde_json::json;
+
+use super::args::CheckArgs;
+use super::compare::flips;
+use super::exit::Exit;
+use super::gates::{self, DEFAULT_BASELINE, Judging};
+use super::output::{self, OutputError};
+use super::run::{self, Ran, style};
+use super::side::{self, Side, SideError};
+
+/// Version of the JSON below.
+const JSON_VERSION: u32 = 1;
+
+/// What the candidate is held against.
+enum Against {
+    /// A baseline or a run.
+    Side(Box<Side>),
+    /// An experiment file, which is run first.
+    File(PathBuf),
+}
+
+/// Checks one experiment.
+pub(super) fn run(args: &CheckArgs) -> Result<Exit, OutputError> {
+    let Some(mut planned) = run::plan_all(&files(args), &args.measure) else {
+        return Ok(Exit::Refused);
+    };
+    // The base's file, where one is run, comes first.
+    let Some((file, plan)) = planned.pop() else {
+        return Ok(Exit::Refused);
+    };
+    let base_plan = planned.pop();
+    let gates: &[GateSpec] = &base_plan
+        .as_ref()
+        .map_or(&plan, |it| &it.1)
+        .experiment
+        .spec
+        .gates;
+    if gates.is_empty() {
+        let gates_file = base_plan.as_ref().map_or(&file, |it| &it.0);
+        output::note(&format!(
+            "error: `{}` has no gates, so there is nothing to decide\n  hint: add a table \
+             [[gates]], or compare runs with `harness compare`",
+            gates_file.display()
+        ));
+        return Ok(Exit::Refused);
+    }
+    let against = match against(args, &plan) {
+        Ok(against) => against,
+        Err(err) => {
+            output::error(&err, err.hint());
+            return Ok(Exit::Refused);
+        }
+    };
+    let mut exit = Exit::Done;
+    let base = match against {
+        Against::Side(side) => *side,
+        Against::File(base_file) => {
+            let Some((_, base_plan)) = &base_plan else {
+                return Ok(Exit::Refused);
+            };
+            let ran = run::run_one(&args.measure, &base_file, base_plan)?;
+            let Some(evidence) = ran.evidence else {
+                return Ok(ran.exit);
+            };
+            exit = ran.exit;
+            tell_edited_gates(gates, &plan.experiment.spec.gates);
+            Side {
+                name: base_file.display().to_string(),
+                evidence,
+                anchor: None,
+            }
+        }
+    };
+    let gates_file = base_plan.as_ref().map_or(&file, |it| &it.0).clone();
+    gates::tell_forecasts(&gates_file, &plan, gates, Some(&base));
+    let ran = run::run_one(&args.measure, &file, &plan)?;
+    let exit = exit.worst(ran.exit);
+    match &ran.evidence {
+        None => Ok(exit),
+        Some(evidence) => {
+            let judging = Judging {
+                gates_file,
+                gates,
+                candidate: evidence,
+                base: Some(&base),
+                is_whole: is_whole(&plan),
+                options: RunsOptions {
+                    across_models: args.across_models,
+                    common_rows: args.common_rows,
+                },
+            };
+            tell(args, &ran, &judging, exit)
+        }
+    }
+}
+
+/// Whether all variants of the file take part.
+pub(crate) fn is_whole(plan: &Plan) -> bool {
+    plan.variants.len() == plan.experiment.spec.variants.len()
+}
+
+/// Everything that is planned: the base's file first, if one is named.
+fn files(args: &CheckArgs) -> Vec<PathBuf> {
+    let base = args.against.as_deref().filter(|it| is_file(it));
+    base.map(PathBuf::from)
+        .into_iter()
+        .chain([args.file.clone()])
+        .collect()
+}
+
+/// Whether a base is an experiment file.
+fn is_file(base: &str) -> bool {
+    let path = Path::new(base);
+    path.extension().is_some_and(|it| it == "toml")
+}
+
+fn against(args: &CheckArgs, plan: &Plan) -> Result<Against, SideError> {
+    let experiment = plan.experiment.spec.experiment.name.as_str();
+    let results = &args.measure.results.folder;
+    let side = match args.against.as_deref() {
+        Some(base) if is_file(base) => return Ok(Against::File(base.into())),
+        Some(base) => side::either(results, experiment, base)?,
+        None => side::baseline(results, experiment, DEFAULT_BASELINE)?,
+    };
+    Ok(Against::Side(Box::new(side)))
+}
+
+/// Says which gates the candidate's file changes: they do not judge themselves.
+fn tell_edited_gates(base: &[GateSpec], own: &[GateSpec]) {
+    let is_in = |gate: &GateSpec, list: &[GateSpec]| list.contains(gate);
+    for gate in own.iter().filter(|it| !is_in(it, base)) {
+        output::note(&format!(
+            "note: the gate at {} is not the base's; the base's gates decide",
+            gate.header.place
+        ));
+    }
+    for gate in base.iter().filter(|it| !is_in(it, own)) {
+        output::note(&format!(
+            "note: the base's gate at {} was edited or removed; it still decides",
+            gate.header.place
+        ));
+    }
+}
+
+fn tell(
+    args: &CheckArgs,
+    ran: &Ran,
+    judging: &Judging<'_>,
+    exit: Exit,
+) -> Result<Exit, OutputError> {
+    let mut judged = gates::judge(std::slice::from_ref(judging));
+    let Some(judged) = judged.pop() else {
+        return Ok(exit);
+    };
+    let comparison = match &judged.comparison {
+        Some(Ok(comparison)) => comparison,
+        Some(Err(err)) => {
+            output::error(err, err.hint());
+            return Ok(Exit::Refused.worst(exit));
+        }
+        None => return Ok(exit),
+    };
+    let Some(base) = judging.base else {
+        return Ok(exit);
+    };
+    let changes = flips(judging.candidate, &base.evidence, comparison);
+    let compared = Compared {
+        comparison,
+        flips: &changes,
+        is_complete: false,
+    };
+    let drift = base
+        .anchor
+        .as_ref()
+        .and_then(|anchor| compare::runs(judging.candidate, anchor, &judging.options).ok());
+    let exit = exit.worst(judged.exit());
+    let file = judged.file();
+    let text = if args.measure.json {
+        output::json(&json!({
+            "schema_version": JSON_VERSION,
+            "exit_code": exit.code(),
+            "run": ran.run.clone(),
+            "checks": checks::json(&judged.check_lines(&file)),
+            "new_variants": judged.covered.new_variants,
+            "comparison": report::json(&compared),
+            "since_anchor": drift.as_ref().map(|it| report::json(&Compared {
+                comparison: it, flips: &[], is_complete: false,
+            })),
+        }))
+    } else {
+        let mut text = report::text(&compared, style());
+        text += &drift_text(drift.as_ref(), base.anchor.as_ref());
+        text.push('\n');
+        text += &judged.text();
+        text
+    };
+    output::result(&text)?;
+    Ok(exit)
+}
+
+/// How far the candidate has come from the first baseline of the line.
+fn drift_text(drift: Option<&RunComparison>, anchor: Option<&Evidence>) -> String {
+    let (Some(drift), Some(anchor)) = (drift, anchor) else {
+        return String::new();
+    };
+    let rows = drift.comparisons.iter().filter(|it| it.is_confirmatory);
+    let lines = rows.map(|it| format!("  {}\n", report::gain_line(it)));
+    format!(
+        "\nSince the first baseline of this line, run {}:\n{}",
+        harness::report::escape::line(&anchor.run),
+        lines.collect::<String>()
+    )
+}

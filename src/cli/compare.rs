@@ -1,0 +1,115 @@
+//! `harness compare`: two runs, a run and a baseline, or two variants of one run.
+
+use harness::compare::{
+    self, CellPair, CompareRunsError, Evidence, Flip, RunComparison, RunsOptions,
+};
+use harness::report::comparison::{self as report, Compared};
+
+use super::args::CompareArgs;
+use super::exit::Exit;
+use super::output::{self, OutputError};
+use super::run::style;
+use super::side::{self, Side, SideError};
+
+/// Compares what was named.
+pub(super) fn run(args: &CompareArgs) -> Result<Exit, OutputError> {
+    let sides = match sides(args) {
+        Ok(sides) => sides,
+        Err(err) => {
+            output::error(&err, err.hint());
+            return Ok(Exit::Refused);
+        }
+    };
+    match compared(args, &sides) {
+        Ok((comparison, flips)) => {
+            let compared = Compared {
+                comparison: &comparison,
+                flips: &flips,
+                is_complete: args.all,
+            };
+            output::result(&if args.json {
+                output::json(&report::json(&compared))
+            } else {
+                report::text(&compared, style())
+            })?;
+            Ok(Exit::Done)
+        }
+        Err(err) => {
+            output::error(&err, err.hint());
+            Ok(Exit::Refused)
+        }
+    }
+}
+
+/// A name with the variant behind its last colon, if that is one.
+fn split(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(':') {
+        // A colon may also stand in a path, as in `C:\runs`.
+        Some((run, variant)) if !run.is_empty() && !variant.contains(['/', '\\']) => {
+            (run, Some(variant))
+        }
+        _ => (name, None),
+    }
+}
+
+/// Reference and candidate. A name that is no run is looked up among the other one's baselines.
+fn sides(args: &CompareArgs) -> Result<(Side, Side), SideError> {
+    let results = &args.results.folder;
+    let (reference, candidate) = (split(&args.reference).0, split(&args.candidate).0);
+    match (side::run(results, reference), side::run(results, candidate)) {
+        (Ok(reference), Ok(candidate)) => Ok((reference, candidate)),
+        (Err(SideError::Resolve(_)), Ok(candidate)) => {
+            let experiment = candidate.evidence.experiment.clone();
+            Ok((side::either(results, &experiment, reference)?, candidate))
+        }
+        (Ok(reference), Err(SideError::Resolve(_))) => {
+            let experiment = reference.evidence.experiment.clone();
+            let candidate = side::either(results, &experiment, candidate)?;
+            Ok((reference, candidate))
+        }
+        (Err(err), _) | (_, Err(err)) => Err(err),
+    }
+}
+
+/// For each model and variant, what changed.
+pub(crate) type Flips = Vec<(String, String, Vec<Flip>)>;
+
+fn compared(
+    args: &CompareArgs,
+    (reference, candidate): &(Side, Side),
+) -> Result<(RunComparison, Flips), CompareRunsError> {
+    let (one, other) = (&candidate.evidence, &reference.evidence);
+    let variants = (split(&args.candidate).1, split(&args.reference).1);
+    let comparison = match variants {
+        (Some(variant), Some(against)) if one.run == other.run => {
+            compare::variants_of(one, variant, against)?
+        }
+        _ => {
+            let options = RunsOptions {
+                across_models: args.across_models,
+                common_rows: args.common_rows,
+            };
+            compare::runs(one, other, &options)?
+        }
+    };
+    let flips = flips(one, other, &comparison);
+    Ok((comparison, flips))
+}
+
+/// The flips of every pair of a comparison.
+pub(crate) fn flips(candidate: &Evidence, reference: &Evidence, of: &RunComparison) -> Flips {
+    let mut seen: Vec<&CellPair> = Vec::new();
+    for row in &of.comparisons {
+        if !seen.contains(&&row.cells) {
+            seen.push(&row.cells);
+        }
+    }
+    let one = |cells: &&CellPair| {
+        (
+            cells.candidate_model.clone(),
+            cells.candidate.clone(),
+            compare::flips(candidate, reference, cells),
+        )
+    };
+    seen.iter().map(one).collect()
+}

@@ -1,0 +1,87 @@
+//! What a comparison is made of: a run or a baseline, by the name that was typed.
+
+use std::error::Error;
+use std::path::Path;
+
+use harness::compare::Evidence;
+use harness::table::{self, BaselineError, EvidenceFileError, ResolveError};
+
+/// Evidence with what it is called.
+pub(crate) struct Side {
+    /// `baseline main`, or the run's id.
+    pub(crate) name: String,
+    pub(crate) evidence: Evidence,
+    /// The first of a baseline's line, if that is another one.
+    pub(crate) anchor: Option<Evidence>,
+}
+
+/// Why a name leads to no evidence.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SideError {
+    /// No run of that name.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// No baseline of that name, or a broken one.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+    /// A run without evidence, or with a broken file.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceFileError),
+    /// Neither a run nor a baseline.
+    #[error("`{name}` is neither a run nor a baseline of `{experiment}`")]
+    Neither {
+        name: String,
+        experiment: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl SideError {
+    /// What to try, if there is something.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Resolve(err) => err.hint(),
+            Self::Baseline(err) => err.hint(),
+            Self::Evidence(err) => err.hint(),
+            Self::Neither { .. } => Some(
+                "`harness baseline list` shows baselines; a run is `latest`, `latest~1`, \
+                 `EXPERIMENT/latest`, the start of an id, or a path",
+            ),
+        }
+    }
+}
+
+/// The run called `name`.
+pub(crate) fn run(results: &Path, name: &str) -> Result<Side, SideError> {
+    let folder = table::resolve(results, name)?;
+    let evidence = table::read_evidence(&folder)?;
+    Ok(Side {
+        name: evidence.run.clone(),
+        evidence,
+        anchor: None,
+    })
+}
+
+/// The baseline of `experiment` called `name`.
+pub(crate) fn baseline(results: &Path, experiment: &str, name: &str) -> Result<Side, SideError> {
+    let baseline = table::read_baseline(results, experiment, name)?;
+    Ok(Side {
+        name: format!("baseline {name}"),
+        evidence: baseline.evidence,
+        anchor: baseline.anchor,
+    })
+}
+
+/// A baseline of `experiment`, or else a run.
+pub(crate) fn either(results: &Path, experiment: &str, name: &str) -> Result<Side, SideError> {
+    match baseline(results, experiment, name) {
+        Err(SideError::Baseline(
+            err @ (BaselineError::Unknown { .. } | BaselineError::Name { .. }),
+        )) => run(results, name).map_err(|_| SideError::Neither {
+            name: name.to_owned(),
+            experiment: experiment.to_owned(),
+            source: Box::new(err),
+        }),
+        other => other,
+    }
+}

@@ -1,0 +1,118 @@
+//! Which examples an edit fixed and which it broke.
+
+use crate::metric::Kind;
+use crate::stats::Direction;
+
+use super::evidence::Evidence;
+use super::pairing::{Paired, Rows, Sides};
+use super::run_comparison::CellPair;
+
+/// One example's value before and after, where the two differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flip {
+    /// The example.
+    pub example_id: String,
+    /// The metric.
+    pub metric: String,
+    /// The reference's value, in the metric's unit; 0 or 1 for a yes or no.
+    pub before: f64,
+    /// The candidate's.
+    pub after: f64,
+    /// Which way it went.
+    pub kind: FlipKind,
+}
+
+/// Which way an example went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlipKind {
+    /// From wrong to right.
+    Fixed,
+    /// From right to wrong.
+    Broke,
+    /// To a better number.
+    Improved,
+    /// To a worse number.
+    Worsened,
+}
+
+impl FlipKind {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Broke => "broke",
+            Self::Improved => "improved",
+            Self::Worsened => "worsened",
+        }
+    }
+}
+
+/// The examples whose value differs between two sides, for every metric that single examples
+/// have: metrics in the candidate's order, the largest change first, equals by id.
+///
+/// Pairs as [`super::runs()`] does: an example that it leaves out is no flip. Empty if a name of
+/// `cells` is not there, or evidence does not fit together.
+pub fn flips(candidate: &Evidence, reference: &Evidence, cells: &CellPair) -> Vec<Flip> {
+    let sides = Sides {
+        candidate,
+        reference,
+    };
+    if candidate.check().is_err() || reference.check().is_err() {
+        return Vec::new();
+    }
+    let Some(places) = cells.places(sides) else {
+        return Vec::new();
+    };
+    let rows = Rows::of(sides);
+    let mut flips = Vec::new();
+    for (index, it) in candidate.metrics.iter().enumerate() {
+        let metric = &it.metric;
+        let is_of_cases = matches!(metric.kind(), Kind::Proportion | Kind::Mean);
+        let Some(other) = reference.metric(&metric.name) else {
+            continue;
+        };
+        let is_same = reference.metrics[other].metric.definition() == metric.definition();
+        if is_of_cases && is_same && !metric.is_descriptive {
+            let paired = Paired::of(sides, &rows, places, (index, other));
+            flips.extend(of_metric(candidate, index, &paired));
+        }
+    }
+    flips
+}
+
+fn of_metric(candidate: &Evidence, metric: usize, paired: &Paired) -> Vec<Flip> {
+    let metric = &candidate.metrics[metric].metric;
+    let sign = match metric.direction {
+        Direction::HigherIsBetter => 1.0,
+        Direction::LowerIsBetter => -1.0,
+    };
+    let values = paired.candidate.iter().zip(&paired.reference);
+    let mut flips: Vec<Flip> = values
+        .zip(&paired.examples)
+        .filter_map(|((after, before), example)| {
+            let (after, before) = (after.number()?, before.number()?);
+            let gain = sign * (after - before);
+            let kind = match (metric.kind(), 0.0 < gain) {
+                _ if gain == 0.0 => return None,
+                (Kind::Proportion, true) => FlipKind::Fixed,
+                (Kind::Proportion, false) => FlipKind::Broke,
+                (_, true) => FlipKind::Improved,
+                (_, false) => FlipKind::Worsened,
+            };
+            Some(Flip {
+                example_id: candidate.examples[*example].id.clone(),
+                metric: metric.name.clone(),
+                before,
+                after,
+                kind,
+            })
+        })
+        .collect();
+    let size = |it: &Flip| (it.after - it.before).abs();
+    flips.sort_by(|a, b| {
+        size(b)
+            .total_cmp(&size(a))
+            .then_with(|| a.example_id.cmp(&b.example_id))
+    });
+    flips
+}

@@ -1,0 +1,267 @@
+//! Lines up the examples of two runs, and one metric's values on them.
+//!
+//! Two examples are a pair if id and fields are equal; a pair counts for a metric if both sides
+//! have a value and the value speaks of the same target. Whatever is left out is listed with
+//! its cause.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::metric::{Kind, Metric, Source, Value};
+use crate::score::Status;
+
+use super::evidence::{CaseEvidence, Evidence, ExampleEvidence};
+
+/// An example that takes no part in a comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpaired {
+    /// Its id.
+    pub example_id: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an example takes no part in a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The reference has no example of that id.
+    OnlyInCandidate,
+    /// The candidate has no example of that id.
+    OnlyInReference,
+    /// The dataset's fields are not what they were.
+    FieldsChanged,
+    /// The target, or the references a text metric reads, are not what they were.
+    TargetChanged,
+    /// The candidate has no value.
+    UnscoredInCandidate(Status),
+    /// The reference has no value.
+    UnscoredInReference(Status),
+    /// Neither has a value.
+    UnscoredInBoth {
+        /// The candidate's status.
+        candidate: Status,
+        /// The reference's status.
+        reference: Status,
+    },
+}
+
+impl Cause {
+    /// Whether the candidate lacks the value.
+    pub fn is_unscored_in_candidate(self) -> bool {
+        matches!(
+            self,
+            Self::UnscoredInCandidate(_) | Self::UnscoredInBoth { .. }
+        )
+    }
+
+    /// Whether the reference lacks the value.
+    pub fn is_unscored_in_reference(self) -> bool {
+        matches!(
+            self,
+            Self::UnscoredInReference(_) | Self::UnscoredInBoth { .. }
+        )
+    }
+}
+
+/// Two runs, or one run twice.
+#[derive(Clone, Copy)]
+pub(super) struct Sides<'a> {
+    pub(super) candidate: &'a Evidence,
+    pub(super) reference: &'a Evidence,
+}
+
+/// The examples of two runs, lined up.
+pub(super) struct Rows {
+    /// Indices of equal examples on both sides, in the candidate's order.
+    pub(super) both: Vec<(usize, usize)>,
+    /// The rest, the candidate's first.
+    pub(super) unpaired: Vec<Unpaired>,
+}
+
+/// Indices of a model and a variant on either side.
+#[derive(Clone, Copy)]
+pub(super) struct Cells {
+    pub(super) candidate: (usize, usize),
+    pub(super) reference: (usize, usize),
+}
+
+/// One metric's values on the examples that both sides have.
+pub(super) struct Paired {
+    /// Indices of the candidate's examples.
+    pub(super) examples: Vec<usize>,
+    pub(super) candidate: Vec<Value>,
+    pub(super) reference: Vec<Value>,
+    pub(super) unpaired: Vec<Unpaired>,
+    /// Every pair was asked the same and got the same values.
+    pub(super) is_identical: bool,
+    /// Single numbers of all rows that speak of the same target, missing ones included; empty
+    /// for a ratio or a metric of the corpus.
+    pub(super) planned: Planned,
+}
+
+/// Numbers of every planned row, whichever side lacks them.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    /// Indices of the candidate's examples.
+    pub(super) examples: Vec<usize>,
+    pub(super) candidate: Vec<Option<f64>>,
+    pub(super) reference: Vec<Option<f64>>,
+}
+
+impl Rows {
+    pub(super) fn of(sides: Sides<'_>) -> Self {
+        let index = |list: &[ExampleEvidence]| -> HashMap<String, usize> {
+            let ids = list.iter().map(|it| it.id.clone());
+            ids.zip(0..).collect()
+        };
+        let of_reference = index(&sides.reference.examples);
+        let of_candidate = index(&sides.candidate.examples);
+        let mut rows = Self {
+            both: Vec::new(),
+            unpaired: Vec::new(),
+        };
+        let mut leave_out = |example_id: &str, cause| {
+            rows.unpaired.push(Unpaired {
+                example_id: example_id.to_owned(),
+                cause,
+            });
+        };
+        for (i, example) in sides.candidate.examples.iter().enumerate() {
+            match of_reference.get(&example.id) {
+                None => leave_out(&example.id, Cause::OnlyInCandidate),
+                Some(j) if sides.reference.examples[*j].row_digest != example.row_digest => {
+                    leave_out(&example.id, Cause::FieldsChanged);
+                }
+                Some(j) => rows.both.push((i, *j)),
+            }
+        }
+        for example in &sides.reference.examples {
+            if !of_candidate.contains_key(&example.id) {
+                leave_out(&example.id, Cause::OnlyInReference);
+            }
+        }
+        rows
+    }
+}
+
+impl Paired {
+    /// `metrics` are the indices of one metric on either side.
+    pub(super) fn of(sides: Sides<'_>, rows: &Rows, cells: Cells, metrics: (usize, usize)) -> Self {
+        let metric = &sides.candidate.metrics[metrics.0].metric;
+        let candidates = sides.candidate.cell(cells.candidate.0, cells.candidate.1);
+        let references = sides.reference.cell(cells.reference.0, cells.reference.1);
+        let mut paired = Self {
+            examples: Vec::new(),
+            candidate: Vec::new(),
+            reference: Vec::new(),
+            unpaired: Vec::new(),
+            is_identical: true,
+            planned: Planned::default(),
+        };
+        let has_numbers = matches!(metric.kind(), Kind::Proportion | Kind::Mean);
+        for &(i, j) in &rows.both {
+            let (one, other) = (&candidates[i], &references[j]);
+            let example = &sides.candidate.examples[i];
+            if !speaks_of_one_target(metric, example, &sides.reference.examples[j]) {
+                paired.leave_out(example, Cause::TargetChanged);
+                continue;
+            }
+            let values = (
+                sides.candidate.value(metrics.0, one),
+                sides.reference.value(metrics.1, other),
+            );
+            if has_numbers {
+                let planned = &mut paired.planned;
+                let number = |value: &Option<Value>| value.as_ref().and_then(Value::number);
+                planned.examples.push(i);
+                planned.candidate.push(number(&values.0));
+                planned.reference.push(number(&values.1));
+            }
+            paired.add(metric, (i, example), (one, other), values);
+        }
+        paired.is_identical &= !paired.examples.is_empty();
+        paired
+    }
+
+    fn add(
+        &mut self,
+        metric: &Metric,
+        (index, example): (usize, &ExampleEvidence),
+        (candidate, reference): (&CaseEvidence, &CaseEvidence),
+        values: (Option<Value>, Option<Value>),
+    ) {
+        let (one, other) = (candidate.status, reference.status);
+        match values {
+            (Some(one), Some(other)) => {
+                let asked = candidate.requests(metric);
+                // Equal requests have equal answers; the values are looked at all the same,
+                // since a file may be wrong.
+                self.is_identical &=
+                    asked.is_some() && asked == reference.requests(metric) && one == other;
+                self.examples.push(index);
+                self.candidate.push(one);
+                self.reference.push(other);
+            }
+            (None, Some(_)) => self.leave_out(example, Cause::UnscoredInCandidate(one)),
+            (Some(_), None) => self.leave_out(example, Cause::UnscoredInReference(other)),
+            (None, None) => self.leave_out(
+                example,
+                Cause::UnscoredInBoth {
+                    candidate: one,
+                    reference: other,
+                },
+            ),
+        }
+    }
+
+    fn leave_out(&mut self, example: &ExampleEvidence, cause: Cause) {
+        self.unpaired.push(Unpaired {
+            example_id: example.id.clone(),
+            cause,
+        });
+    }
+}
+
+/// Whether the metric's values of two examples with equal fields are about the same thing.
+fn speaks_of_one_target(metric: &Metric, one: &ExampleEvidence, other: &ExampleEvidence) -> bool {
+    let is_same_target = one.target_digest == other.target_digest;
+    match (metric.source, &metric.recipe) {
+        (Source::Likelihood(_), _) => is_same_target,
+        // How the choices are worded belongs to the prompt that is judged.
+        (Source::Choices { .. }, _) => true,
+        (_, Some(recipe)) if !recipe.reads_references => true,
+        _ => is_same_target && one.references_digest == other.references_digest,
+    }
+}
+
+/// The clusters of some of the candidate's examples, where there are clusters.
+///
+/// Where the candidate names none, the reference's, so that leaving the setting out never
+/// narrows an interval.
+pub(super) fn clusters(sides: Sides<'_>, examples: &[usize]) -> Option<Vec<String>> {
+    if let Some(own) = sides.candidate.clusters() {
+        return Some(examples.iter().map(|it| own[*it].clone()).collect());
+    }
+    let theirs = sides.reference.clusters()?;
+    let ids = sides.reference.examples.iter().map(|it| it.id.as_str());
+    let by_id: HashMap<&str, &String> = ids.zip(&theirs).collect();
+    let ids = examples
+        .iter()
+        .map(|it| sides.candidate.examples[*it].id.as_str());
+    ids.map(|id| by_id.get(id).map(|it| (*it).clone()))
+        .collect()
+}
+
+/// The name of every unit: examples by id, clusters by name in order of first appearance.
+pub(super) fn unit_names(
+    sides: Sides<'_>,
+    examples: &[usize],
+    clusters: Option<&[String]>,
+) -> Vec<String> {
+    let Some(clusters) = clusters else {
+        let ids = examples.iter().map(|it| &sides.candidate.examples[*it].id);
+        return ids.cloned().collect();
+    };
+    let mut seen = HashSet::new();
+    let distinct = clusters.iter().filter(|it| seen.insert(*it));
+    distinct.cloned().collect()
+}
