@@ -135,12 +135,15 @@ impl Known<'_> {
             return rows.text;
         };
         if let Some(it) = &self.model {
-            if let Some(commit) = &it.info.revision {
-                rows.add("commit", commit);
-            }
+            rows.add_some("commit", [it.info.revision.clone()]);
             rows.add("files", &it.info.files.join("\n"));
             let size = bytes(it.info.weights_bytes);
-            rows.add("size", &format!("{size}, {}", header.format));
+            let label = it
+                .info
+                .file_type
+                .as_ref()
+                .map(|it| format!("labelled {it}"));
+            rows.add_some("size", [Some(size), Some(header.format.clone()), label]);
         } else {
             rows.add("format", &header.format);
         }
@@ -450,6 +453,9 @@ mod tests {
         assert!(of(|it| it.add_bos = true).contains("in front of every text"));
         assert!(of(|it| it.add_bos = false).contains("not put in front of texts"));
         assert!(of(|it| it.bos = None).ends_with("none"));
+        assert!(
+            line(|it| it.revision = Some("c1899de2".to_owned()), "commit").ends_with("c1899de2")
+        );
         assert!(line(|it| it.n_padding = 3, "vocab").ends_with("3 of them without a text"));
     }
 

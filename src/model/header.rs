@@ -345,11 +345,10 @@ fn folder_tensors(weights: &[PathBuf]) -> Option<TensorFacts> {
     for path in weights {
         let file = MappedFile::open(path).ok()?;
         for (name, it) in safetensors::Header::parse(&file).ok()?.tensors {
-            let dtype: &str = it.dtype;
-            if dtype.contains('F') {
+            if it.is_float() {
                 n_parameters = n_parameters.saturating_add(it.n_elements());
             }
-            types.push(dtype.to_owned());
+            types.push(it.dtype.to_owned());
             names.push(name);
         }
     }
