@@ -85,7 +85,11 @@ pub(super) fn show(
     match &checked {
         Ok(_) => Ok(Exit::Done),
         Err(err) => {
-            output::error(err, hint);
+            let own = match err {
+                Refusal::Model(err) => err.hint(),
+                Refusal::Engine(_) => None,
+            };
+            output::error(err, own.as_deref().or(hint));
             Ok(Exit::Refused)
         }
     }

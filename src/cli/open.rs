@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use harness::engine;
 use harness::experiment::{
     self, Device, Diagnostic, Diagnostics, Experiment, LocalModel, ModelSpec, Weights,
 };
@@ -135,21 +136,31 @@ fn open_one(
     }
     let mut progress = fetching(opening.kind, name);
     let model = model::open(&spec.source.value, &options, &mut progress).map_err(|err| {
-        let mut told = vec![format!("model `{name}` cannot be opened"), err.to_string()];
-        let mut cause = std::error::Error::source(&err);
-        while let Some(it) = cause {
-            told.push(it.to_string());
-            cause = it.source();
-        }
-        let diagnostic = Diagnostic::error(told.join(": ")).at(&spec.source.place, "");
+        let diagnostic = refused(&format!("model `{name}` cannot be opened"), &err, spec);
         match err.hint() {
             Some(hint) => diagnostic.help(hint),
             None => diagnostic,
         }
     })?;
+    // A setting or a tensor that nothing computes is known without the weights.
+    engine::local::check(&model).map_err(|err| {
+        refused(&format!("model `{name}` cannot be computed"), &err, spec)
+            .help("`harness models info SOURCE` shows what the file holds")
+    })?;
     let model = Arc::new(model);
     open.0.insert(key, Arc::clone(&model));
     Ok(model)
+}
+
+/// A model that was refused, with all causes in one line.
+fn refused(what: &str, err: &dyn std::error::Error, spec: &LocalModel) -> Diagnostic {
+    let mut told = vec![what.to_owned(), err.to_string()];
+    let mut cause = err.source();
+    while let Some(it) = cause {
+        told.push(it.to_string());
+        cause = it.source();
+    }
+    Diagnostic::error(told.join(": ")).at(&spec.source.place, "")
 }
 
 /// What a model may ask for and this version does not have.
