@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// List, fetch and describe models
     Models(ModelsArgs),
-    /// Write a small experiment with data to start from
+    /// Write a small experiment with data to start from, or a workflow that checks experiments
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
     /// Print the JSON Schema of experiment files, for editors
@@ -374,9 +374,20 @@ pub(crate) enum ModelsCommand {
 /// `harness init`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitArgs {
-    /// Folder to write; must not exist yet, or be empty
-    #[arg(value_name = "DIR")]
-    pub(crate) folder: PathBuf,
+    /// Folder to write; must not exist yet, or be empty. With --ci: root of the repository
+    /// [default with --ci: the working folder]
+    #[arg(value_name = "DIR", required_unless_present = "ci")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Write a workflow instead, which checks the experiments of every pull request
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) ci: Option<CiService>,
+}
+
+/// A service that runs workflows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CiService {
+    /// GitHub Actions: .github/workflows/prompts.yml
+    Github,
 }
 
 /// `harness completions`.

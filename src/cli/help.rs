@@ -115,8 +115,13 @@ Examples:
   harness query --json \"SELECT * FROM runs ORDER BY run DESC LIMIT 5\"";
 
 pub(super) const INIT: &str = "\
-Example:
+Examples:
   harness init demo
+  harness init --ci github
+
+The workflow lists the experiments with [[gates]] in DIR and in the folders in it. It runs each one
+as the base branch has it and as the pull request has it, and lets the base branch's gates decide;
+it uses no secrets. Say in it where harness is built from before you commit it.
 
 Nothing that exists is ever overwritten.";
 

@@ -2,13 +2,15 @@
 //!
 //! What it writes are this project's own experiments, embedded in the program. Only a
 //! folder that does not exist yet or is empty is written to, and every file is created
-//! anew, so nothing is ever overwritten.
+//! anew, so nothing is ever overwritten. With `--ci` it writes a [`workflow`] instead.
+
+mod workflow;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::args::InitArgs;
+use super::args::{CiService, InitArgs};
 use super::exit::Exit;
 use super::output::{self, OutputError};
 
@@ -75,11 +77,20 @@ impl InitError {
     }
 }
 
-/// Writes the folder and says what to do next.
+/// Writes the folder, or the workflow, and says what to do next.
 pub(super) fn run(args: &InitArgs) -> Result<Exit, OutputError> {
-    match write(&args.folder) {
+    // The parser asks for a folder where no service is named.
+    let folder = args.folder.as_deref().unwrap_or(Path::new("."));
+    match args.ci {
+        Some(CiService::Github) => workflow::run(folder),
+        None => experiments(folder),
+    }
+}
+
+fn experiments(folder: &Path) -> Result<Exit, OutputError> {
+    match write(folder) {
         Ok(files) => {
-            output::result(&report(&args.folder, &files))?;
+            output::result(&report(folder, &files))?;
             Ok(Exit::Done)
         }
         Err(err) => {
