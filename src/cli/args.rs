@@ -685,6 +685,8 @@ mod tests {
             (&["run", "a.toml", "--varient", "x"], "--variant"),
             (&["try", "a.toml"], "--variant <NAME>"),
             (&["plam"], "'plan'"),
+            (&["init"], "<DIR>"),
+            (&["init", "--ci", "gitlab"], "possible values: github"),
         ] {
             let err = parse(words).unwrap_err();
             assert!(err.to_string().contains(part), "{words:?}: {err}");
