@@ -154,7 +154,8 @@ pub(crate) enum BaselineCommand {
         /// Run to save
         #[arg(value_name = "RUN", default_value = "latest")]
         run: String,
-        /// Begin a new line: later drops are also counted from this one, not from the first
+        /// Begin a new line: from now on drift is counted from this run, as after a change of
+        /// model or dataset
         #[arg(long)]
         new_line: bool,
     },
@@ -219,6 +220,9 @@ pub(crate) struct PlanArgs {
     /// Print the prompts of the first N examples, one per variant
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) prompts: Option<NonZeroUsize>,
+    /// Where baselines are.
+    #[command(flatten)]
+    pub(crate) results: ResultsArgs,
     /// Fetch nothing: fail if a built-in model is not in the cache
     #[arg(long, help_heading = "Computation")]
     pub(crate) offline: bool,
@@ -277,6 +281,10 @@ pub(crate) struct ShowArgs {
     /// Show one example in every variant
     #[arg(long, value_name = "ID")]
     pub(crate) example: Option<String>,
+    /// Show which examples each variant gets right or wrong that the control, or else the best
+    /// variant, does not
+    #[arg(long, conflicts_with_all = ["prompts", "failures", "example"])]
+    pub(crate) flips: bool,
     /// Where results are.
     #[command(flatten)]
     pub(crate) results: ResultsArgs,
@@ -460,6 +468,7 @@ pub(crate) struct ResultsArgs {
     /// Folder of runs, stored responses and baselines
     #[arg(
         long = "out",
+        global = true,
         value_name = "DIR",
         env = "HARNESS_RESULTS",
         hide_env_values = true,
@@ -567,6 +576,10 @@ mod tests {
         for words in [
             &[][..],
             &["run"],
+            &["check"],
+            &["compare"],
+            &["baseline"],
+            &["baseline", "save"],
             &["plan"],
             &["try"],
             &["show"],

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use harness::compare::Evidence;
+use harness::report::comparison;
 use harness::report::escape::line;
 use harness::table::{self, Baseline, BaselineError, BaselineId, Line};
 use serde_json::json;
@@ -89,18 +90,19 @@ fn list(args: &BaselineArgs, is_json: bool) -> Result<String, SideError> {
     if rows.is_empty() {
         return Ok("no baselines; `harness baseline save main` saves the latest run\n".to_owned());
     }
+    let name = |id: &BaselineId| format!("{}/{}", id.experiment, id.name);
+    let width = rows.iter().map(|it| name(it.0).len()).max().unwrap_or(0);
     let mut text = String::new();
     for (id, baseline) in rows {
+        let name = name(id);
         text += &match baseline {
             Ok(it) => format!(
-                "{}/{}  run {}  saved {}  {} examples\n",
-                id.experiment,
-                id.name,
+                "{name:width$}  run {}  saved {}  {} examples\n",
                 it.evidence.run,
                 it.saved_at,
                 it.evidence.examples.len()
             ),
-            Err(err) => format!("{}/{}  cannot be read: {err}\n", id.experiment, id.name),
+            Err(err) => format!("{name:width$}  cannot be read: {err}\n"),
         };
     }
     Ok(output::harmless(&text))
@@ -139,15 +141,17 @@ fn find(args: &BaselineArgs, name: &str) -> Result<BaselineId, SideError> {
     let of_name: Vec<&BaselineId> = all.iter().filter(|it| it.name == own).collect();
     match of_name[..] {
         [only] => Ok(only.clone()),
-        _ => Err(BaselineError::Unknown {
-            experiment: experiment.unwrap_or("any").to_owned(),
-            name: own.to_owned(),
+        [] => Err(SideError::NoBaseline {
+            name: name.to_owned(),
             known: all
                 .iter()
                 .map(|it| format!("{}/{}", it.experiment, it.name))
                 .collect(),
-        }
-        .into()),
+        }),
+        [..] => Err(SideError::Ambiguous {
+            name: own.to_owned(),
+            experiments: of_name.iter().map(|it| it.experiment.clone()).collect(),
+        }),
     }
 }
 
@@ -190,12 +194,13 @@ fn values(evidence: &Evidence) -> Vec<String> {
     let mut lines = Vec::new();
     for (model, it) in evidence.models.iter().enumerate() {
         for (variant, of) in evidence.variants.iter().enumerate() {
+            let unit = evidence.metrics[metric].metric.unit;
             let value = evidence.sample(model, variant, metric).map_or_else(
                 |err| err.to_string(),
-                |it| format!("{:.4}", it.sample.value()),
+                |it| comparison::value(unit, it.sample.value()),
             );
             lines.push(format!(
-                "{}  {} · {}  {value}",
+                "value     {} of {} · {}: {value}",
                 evidence.primary, it.name, of.name
             ));
         }

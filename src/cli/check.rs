@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::compare::{self, Evidence, RunComparison, RunsOptions};
+use harness::compare::{self, CompareRunsError, Evidence, RunComparison, RunsOptions};
 use harness::experiment::GateSpec;
 use harness::plan::Plan;
 use harness::report::checks;
 use harness::report::comparison::{self as report, Compared};
+use harness::report::escape::line;
 use serde_json::json;
 
-use super::args::CheckArgs;
+use super::args::{CheckArgs, Verbosity};
 use super::compare::flips;
 use super::exit::Exit;
 use super::gates::{self, DEFAULT_BASELINE, Judging};
 use super::output::{self, OutputError};
-use super::run::{self, Ran, style};
+use super::run::{self, Ran, Shown, style};
 use super::side::{self, Side, SideError};
 
 /// Version of the JSON below.
@@ -60,6 +61,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, OutputError> {
             return Ok(Exit::Refused);
         }
     };
+    let options = RunsOptions {
+        across_models: args.across_models,
+        common_rows: args.common_rows,
+    };
+    if let Some(err) = refusal(&plan, &against, base_plan.as_ref(), &options) {
+        output::error(&err, err.hint());
+        return Ok(Exit::Refused);
+    }
     let mut exit = Exit::Done;
     let base = match against {
         Against::Side(side) => *side,
@@ -67,7 +76,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, OutputError> {
             let Some((_, base_plan)) = &base_plan else {
                 return Ok(Exit::Refused);
             };
-            let ran = run::run_one(&args.measure, &base_file, base_plan)?;
+            let planned = (&*base_file, base_plan);
+            let ran = run::run_one(&args.measure, planned, gates, Shown::Nothing)?;
             let Some(evidence) = ran.evidence else {
                 return Ok(ran.exit);
             };
@@ -81,8 +91,10 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, OutputError> {
         }
     };
     let gates_file = base_plan.as_ref().map_or(&file, |it| &it.0).clone();
-    gates::tell_forecasts(&gates_file, &plan, gates, Some(&base));
-    let ran = run::run_one(&args.measure, &file, &plan)?;
+    if Verbosity::Normal <= args.measure.verbosity.verbosity() {
+        gates::tell_forecasts(&gates_file, &plan, gates, Some(&base));
+    }
+    let ran = run::run_one(&args.measure, (&file, &plan), gates, Shown::Ranking)?;
     let exit = exit.worst(ran.exit);
     match &ran.evidence {
         None => Ok(exit),
@@ -93,13 +105,28 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, OutputError> {
                 candidate: evidence,
                 base: Some(&base),
                 is_whole: is_whole(&plan),
-                options: RunsOptions {
-                    across_models: args.across_models,
-                    common_rows: args.common_rows,
-                },
+                options,
             };
             tell(args, &ran, &judging, exit)
         }
+    }
+}
+
+/// Why the two cannot be compared, as far as that can be told before anything runs.
+fn refusal(
+    plan: &Plan,
+    against: &Against,
+    base_plan: Option<&(PathBuf, Plan)>,
+    options: &RunsOptions,
+) -> Option<CompareRunsError> {
+    match (against, base_plan) {
+        (Against::Side(side), _) => gates::refusal(plan, &side.evidence, options),
+        (Against::File(file), Some((_, base_plan))) => {
+            let run = file.display().to_string();
+            let outline = gates::outline(base_plan, &run, |_| String::new())?;
+            gates::refusal(plan, &outline, options)
+        }
+        (Against::File(_), None) => None,
     }
 }
 
@@ -181,7 +208,7 @@ fn tell(
     let drift = base
         .anchor
         .as_ref()
-        .and_then(|anchor| compare::runs(judging.candidate, anchor, &judging.options).ok());
+        .map(|anchor| compare::runs(judging.candidate, anchor, &judging.options));
     let exit = exit.worst(judged.exit());
     let file = judged.file();
     let text = if args.measure.json {
@@ -192,9 +219,9 @@ fn tell(
             "checks": checks::json(&judged.check_lines(&file)),
             "new_variants": judged.covered.new_variants,
             "comparison": report::json(&compared),
-            "since_anchor": drift.as_ref().map(|it| report::json(&Compared {
-                comparison: it, flips: &[], is_complete: false,
-            })),
+            "since_anchor": drift.as_ref().and_then(|it| it.as_ref().ok()).map(|it| {
+                report::json(&Compared { comparison: it, flips: &[], is_complete: false })
+            }),
         }))
     } else {
         let mut text = report::text(&compared, style());
@@ -208,15 +235,23 @@ fn tell(
 }
 
 /// How far the candidate has come from the first baseline of the line.
-fn drift_text(drift: Option<&RunComparison>, anchor: Option<&Evidence>) -> String {
+fn drift_text(
+    drift: Option<&Result<RunComparison, CompareRunsError>>,
+    anchor: Option<&Evidence>,
+) -> String {
     let (Some(drift), Some(anchor)) = (drift, anchor) else {
         return String::new();
     };
-    let rows = drift.comparisons.iter().filter(|it| it.is_confirmatory);
-    let lines = rows.map(|it| format!("  {}\n", report::gain_line(it)));
+    let lines: String = match drift {
+        Ok(drift) => {
+            let rows = drift.comparisons.iter().filter(|it| it.is_confirmatory);
+            rows.map(|it| format!("  {}\n", report::gain_line(it)))
+                .collect()
+        }
+        Err(err) => format!("  not compared: {}\n", line(&err.to_string())),
+    };
     format!(
-        "\nSince the first baseline of this line, run {}:\n{}",
-        harness::report::escape::line(&anchor.run),
-        lines.collect::<String>()
+        "\nSince the first baseline of this line, run {}:\n{lines}",
+        line(&anchor.run)
     )
 }

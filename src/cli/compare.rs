@@ -20,6 +20,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, OutputError> {
             return Ok(Exit::Refused);
         }
     };
+    if !variants_fit(args, &sides) {
+        output::note(
+            "error: a variant is compared with another variant of the same run\n  hint: name one \
+             on both sides, as in `harness compare latest:bare latest:few`, or none",
+        );
+        return Ok(Exit::Refused);
+    }
     match compared(args, &sides) {
         Ok((comparison, flips)) => {
             let compared = Compared {
@@ -71,6 +78,15 @@ fn sides(args: &CompareArgs) -> Result<(Side, Side), SideError> {
     }
 }
 
+/// Whether either both sides name a variant of one run, or neither does.
+fn variants_fit(args: &CompareArgs, (reference, candidate): &(Side, Side)) -> bool {
+    match (split(&args.reference).1, split(&args.candidate).1) {
+        (None, None) => true,
+        (Some(_), Some(_)) => reference.evidence.run == candidate.evidence.run,
+        _ => false,
+    }
+}
+
 /// For each model and variant, what changed.
 pub(crate) type Flips = Vec<(String, String, Vec<Flip>)>;
 
@@ -81,9 +97,7 @@ fn compared(
     let (one, other) = (&candidate.evidence, &reference.evidence);
     let variants = (split(&args.candidate).1, split(&args.reference).1);
     let comparison = match variants {
-        (Some(variant), Some(against)) if one.run == other.run => {
-            compare::variants_of(one, variant, against)?
-        }
+        (Some(variant), Some(against)) => compare::variants_of(one, variant, against)?,
         _ => {
             let options = RunsOptions {
                 across_models: args.across_models,

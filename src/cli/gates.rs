@@ -2,20 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::compare::{self, CellPair, CompareRunsError, Evidence, RunComparison, RunsOptions};
+use harness::compare::{
+    self, CellPair, CompareRunsError, Evidence, FlipKind, RunComparison, RunsOptions,
+};
 use harness::experiment::{Against, GateSpec, Rule as GateRule};
 use harness::gate::{
-    self, Base, Check, Covered, Limit, Outcome, Outlook, Rule, cover, decide_all, forecast,
+    self, Base, Check, Covered, Forecast, Limit, Outcome, Outlook, Rule, State, cover, decide_all,
+    forecast,
 };
 use harness::metric::{Kind, Metric, Unit};
 use harness::plan::Plan;
-use harness::report::checks::{self, CheckLine};
+use harness::report::checks::{self, CheckLine, Expected};
+use harness::report::comparison;
 use harness::report::escape::line;
 use harness::score;
 use harness::stats::Difference;
 use harness::table::BaselineError;
 
-use super::analysis;
+use super::analysis::{self, Measurements, RequestDigests};
 use super::exit::Exit;
 use super::output;
 use super::run::style;
@@ -43,6 +47,8 @@ pub(crate) struct Judged {
     lines: Vec<usize>,
     pub(crate) checks: Vec<Check>,
     units: Vec<Unit>,
+    /// What every failed check got wrong that its reference had right, on lines.
+    broken: Vec<Vec<String>>,
     pub(crate) covered: Covered,
     /// The run against its base, where there is one.
     pub(crate) comparison: Option<Result<RunComparison, CompareRunsError>>,
@@ -87,12 +93,68 @@ pub(crate) fn judge(all: &[Judging<'_>]) -> Vec<Judged> {
             gates_file: it.gates_file.clone(),
             lines: it.gates.iter().map(gate_line).collect(),
             units: checks.iter().map(unit).collect(),
+            broken: checks.iter().map(|check| broken(it, check)).collect(),
             checks,
             covered,
             comparison,
         }
     });
     done.collect()
+}
+
+/// Examples that a failed check lists of each kind.
+const MAX_BROKEN: usize = 5;
+
+/// The examples that a failed check's variant lost against its reference.
+fn broken(of: &Judging<'_>, check: &Check) -> Vec<String> {
+    let label = &check.label;
+    let Some(GateRule::Compare { against, .. }) = of.gates.get(label.gate_index).map(|it| &it.rule)
+    else {
+        return Vec::new();
+    };
+    if check.state != State::Failed {
+        return Vec::new();
+    }
+    let (reference, variant) = match (&against.value, of.base) {
+        (Against::Variant(other), _) => (of.candidate, other),
+        (Against::Baseline, Some(base)) => (&base.evidence, &label.variant),
+        (Against::Baseline, None) => return Vec::new(),
+    };
+    let Some(cells) = cells(reference, &label.model, (&label.variant, variant)) else {
+        return Vec::new();
+    };
+    let metric = comparison::per_case(&label.metric);
+    let lost = compare::flips(of.candidate, reference, &cells)
+        .into_iter()
+        .filter(|it| it.metric == metric)
+        .filter(|it| matches!(it.kind, FlipKind::Broke | FlipKind::Worsened));
+    let unit = of.candidate.metric(metric);
+    let unit = unit.map_or(Unit::Plain, |it| of.candidate.metrics[it].metric.unit);
+    let lists = comparison::flip_lists(&lost.collect::<Vec<_>>(), unit, MAX_BROKEN);
+    let of_cases = if metric == label.metric {
+        String::new()
+    } else {
+        format!(" by {metric}")
+    };
+    let listed = lists
+        .iter()
+        .map(|it| it.replacen(':', &format!("{of_cases}:"), 1));
+    listed.collect()
+}
+
+/// A variant and its counterpart in `reference`, on the model of that name or the only one.
+fn cells(reference: &Evidence, model: &str, variants: (&str, &str)) -> Option<CellPair> {
+    let reference_model = match (reference.model(model), &reference.models[..]) {
+        (Some(index), _) => &reference.models[index].name,
+        (None, [only]) => &only.name,
+        (None, _) => return None,
+    };
+    Some(CellPair {
+        candidate_model: model.to_owned(),
+        candidate: variants.0.to_owned(),
+        reference_model: reference_model.clone(),
+        reference: variants.1.to_owned(),
+    })
 }
 
 /// The line of `[[gates]]`, from 1.
@@ -138,11 +200,29 @@ impl Judged {
     /// What the gates say, for people.
     pub(crate) fn text(&self) -> String {
         let file = self.file();
-        let mut text = checks::text(&self.check_lines(&file), style());
-        for variant in &self.covered.new_variants {
+        let mut text = String::new();
+        for (check, broken) in self.check_lines(&file).iter().zip(&self.broken) {
+            text += &checks::text(std::slice::from_ref(check), style());
+            for line in broken {
+                text += &format!("    {line}\n");
+            }
+        }
+        for (what, names) in [
+            ("variant", &self.covered.new_variants),
+            ("model", &self.covered.new_models),
+        ] {
+            for name in names {
+                let name = line(name);
+                text += &format!(
+                    "new  {what} `{name}` is not in the baseline: not judged against it\n"
+                );
+            }
+        }
+        for gate in &self.covered.unselected {
             text += &format!(
-                "new     variant `{}` has nothing in the baseline\n",
-                line(variant)
+                "skipped  gate [{}:{}]: its variants, its model or its reference were not selected\n",
+                line(&file),
+                self.line(*gate)
             );
         }
         text
@@ -168,6 +248,43 @@ pub(crate) fn base_of_run(results: &Path, plan: &Plan) -> Result<Option<Side>, S
     }
 }
 
+/// Why a run of `plan` could not be compared with `base`, as far as that can be told before it
+/// runs: another model, other rows, nothing in common. Another arithmetic shows only later.
+pub(crate) fn refusal(
+    plan: &Plan,
+    base: &Evidence,
+    options: &RunsOptions,
+) -> Option<CompareRunsError> {
+    let numerics: Vec<String> = base.models.iter().map(|it| it.numerics.clone()).collect();
+    let outline = outline(plan, "", |name| {
+        let index = base.model(name).unwrap_or_default();
+        numerics.get(index).cloned().unwrap_or_default()
+    })?;
+    let error = compare::runs(&outline, base, options).err()?;
+    // An outline has no answers, which is no fault of either side.
+    (!matches!(error, CompareRunsError::Evidence { .. })).then_some(error)
+}
+
+/// The evidence that a run of `plan` will leave, but for its answers.
+pub(crate) fn outline(
+    plan: &Plan,
+    run: &str,
+    numerics: impl Fn(&str) -> String,
+) -> Option<Evidence> {
+    let judges = score::judges(&plan.experiment.spec.metrics).ok()?;
+    let numerics: Vec<String> = plan.models.iter().map(|it| numerics(&it.name)).collect();
+    Some(analysis::evidence(
+        plan,
+        &Measurements {
+            run,
+            numerics: &numerics,
+            judges: &judges,
+            scores: &[],
+            requests: &RequestDigests::new(),
+        },
+    ))
+}
+
 /// Tells how many examples the gates need, before anything runs.
 pub(crate) fn tell_forecasts(file: &Path, plan: &Plan, gates: &[GateSpec], base: Option<&Side>) {
     for line in forecasts(file, plan, gates, base) {
@@ -186,49 +303,86 @@ pub(crate) fn forecasts(
         return Vec::new();
     };
     let metrics = analysis::metrics(plan, &judges);
+    let file = file.display().to_string();
     let mut lines = Vec::new();
     for gate in gates {
-        let Some(metric) = metrics.iter().find(|it| it.name == gate.metric.value) else {
+        let metric = metrics.iter().find(|it| it.name == gate.metric.value);
+        let (Some(metric), Limit::MaxDrop(max_drop)) = (metric, Rule::of(gate).limit) else {
             continue;
         };
-        let rule = Rule::of(gate);
-        if !matches!(rule.limit, Limit::MaxDrop(_)) {
-            continue;
-        }
-        let place = format!("{}:{}", file.display(), gate_line(gate));
-        let models = plan.models.iter().filter(|it| gate.model.covers(&it.name));
-        for model in models {
-            let variants = plan.variants.iter();
-            for variant in variants.filter(|it| gate.variant.covers(&it.name)) {
-                let spread = base.and_then(|it| spread(it, gate, &model.name, &variant.name));
-                let outlook = outlook(plan, metric, spread);
-                let subject = format!("{} of {}", gate.metric.value, variant.name);
-                lines.push(checks::forecast_line(
-                    &place,
-                    &subject,
-                    &forecast(&rule, &outlook),
-                    outlook.n_units,
-                    metric.unit,
-                ));
-            }
+        let groups = of_gate(plan, gate, metric, base);
+        for (forecast, variants) in &groups {
+            lines.push(checks::forecast_line(&Expected {
+                file: &file,
+                line: gate_line(gate),
+                metric: &metric.name,
+                unit: metric.unit,
+                max_drop,
+                variants: if groups.len() == 1 { &[] } else { variants },
+                forecast: *forecast,
+                n_units: n_units(plan),
+                is_clustered: plan.clusters().is_some(),
+            }));
         }
     }
-    lines.dedup();
     lines
 }
 
-fn outlook(plan: &Plan, metric: &Metric, spread: Option<f64>) -> Outlook {
-    let n_units = plan.clusters().map_or(plan.examples.len(), |it| {
+/// What a gate needs, with the variants that need it.
+fn of_gate(
+    plan: &Plan,
+    gate: &GateSpec,
+    metric: &Metric,
+    base: Option<&Side>,
+) -> Vec<(Forecast, Vec<String>)> {
+    let mut groups: Vec<(Forecast, Vec<String>)> = Vec::new();
+    let models = plan.models.iter().filter(|it| gate.model.covers(&it.name));
+    for model in models {
+        let variants = plan.variants.iter();
+        for variant in variants.filter(|it| gate.variant.covers(&it.name)) {
+            if is_reference(gate, &variant.name) {
+                continue;
+            }
+            let spread = base.and_then(|it| spread(it, gate, &model.name, &variant.name));
+            let forecast = forecast(&Rule::of(gate), &outlook(plan, metric, spread));
+            let name = if plan.models.len() == 1 {
+                variant.name.clone()
+            } else {
+                format!("{} · {}", model.name, variant.name)
+            };
+            match groups.iter_mut().find(|it| it.0 == forecast) {
+                Some(group) => group.1.push(name),
+                None => groups.push((forecast, vec![name])),
+            }
+        }
+    }
+    groups
+}
+
+/// Whether a gate holds others against this variant.
+fn is_reference(gate: &GateSpec, variant: &str) -> bool {
+    let GateRule::Compare { against, .. } = &gate.rule else {
+        return false;
+    };
+    matches!(&against.value, Against::Variant(it) if it == variant)
+}
+
+/// Examples of a plan, or their clusters.
+fn n_units(plan: &Plan) -> usize {
+    plan.clusters().map_or(plan.examples.len(), |it| {
         let distinct: std::collections::HashSet<&String> = it.iter().collect();
         distinct.len()
-    });
+    })
+}
+
+fn outlook(plan: &Plan, metric: &Metric, spread: Option<f64>) -> Outlook {
     let is_clustered = plan.clusters().is_some();
     Outlook {
         range: metric.range,
         is_mean: matches!(metric.kind(), Kind::Proportion | Kind::Mean),
         is_proportion: metric.kind() == Kind::Proportion && !is_clustered,
         spread,
-        n_units,
+        n_units: n_units(plan),
     }
 }
 
@@ -238,16 +392,10 @@ fn spread(base: &Side, gate: &GateSpec, model: &str, variant: &str) -> Option<f6
         return None;
     };
     let (reference, other) = match &against.value {
-        Against::Variant(other) if other == variant => return None,
         Against::Variant(other) => (&base.evidence, other.as_str()),
         Against::Baseline => (base.anchor.as_ref()?, variant),
     };
-    let cells = CellPair {
-        candidate_model: model.to_owned(),
-        candidate: variant.to_owned(),
-        reference_model: model.to_owned(),
-        reference: other.to_owned(),
-    };
+    let cells = cells(reference, model, (variant, other))?;
     let metric = &gate.metric.value;
     let samples = compare::samples(&base.evidence, reference, &cells, metric)?.ok()?;
     let index = base.evidence.metric(metric)?;

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::args::PlanArgs;
 use super::draw;
 use super::exit::Exit;
+use super::gates;
 use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError};
 
@@ -57,6 +58,15 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
             return Ok(Exit::Refused);
         }
     };
+    let base = match gates::base_of_run(&args.results.folder, &plan) {
+        Ok(base) => base,
+        Err(err) => {
+            output::error(&err, err.hint());
+            return Ok(Exit::Refused);
+        }
+    };
+    let gates = &plan.experiment.spec.gates;
+    let needs = gates::forecasts(&args.file, &plan, gates, base.as_ref());
     let n_prompts = args.prompts.map_or(0, std::num::NonZeroUsize::get);
     let mut totals = Totals::default();
     let mut counts = Vec::new();
@@ -78,7 +88,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
     let text = if args.json {
         output::json(&as_json(&plan, &counts, &totals))
     } else {
-        as_text(&plan, &counts, &totals, &prompts, n_prompts)
+        as_text(&plan, &counts, &totals, &prompts, n_prompts) + &gate_lines(&needs)
     };
     output::result(&text)?;
     Ok(if is_incomplete {
@@ -208,6 +218,14 @@ fn as_text(
     }
     lines.extend(warnings(plan, prompts));
     lines.join("\n") + "\n"
+}
+
+/// What the gates need, below the plan.
+fn gate_lines(needs: &[String]) -> String {
+    if needs.is_empty() {
+        return String::new();
+    }
+    format!("\n{}\n", needs.join("\n"))
 }
 
 fn remarks(counts: &Counts) -> String {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use harness::compare::{Evidence, RunsOptions};
+use harness::experiment::GateSpec;
 use harness::plan::Plan;
 use harness::report::{ReportInput, Style, checks, json, text};
 use harness::score::Status;
@@ -29,6 +30,8 @@ pub(crate) struct Ran {
     pub(crate) exit: Exit,
     /// The run's id.
     pub(crate) run: Option<String>,
+    /// What there is to report of it.
+    report: Option<ReportInput>,
     /// `None` if it did not come to its end.
     pub(crate) evidence: Option<Evidence>,
 }
@@ -54,16 +57,21 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
         }
     }
     let mut exit = Exit::Done;
-    let mut evidence = Vec::new();
+    let mut all = Vec::new();
     for (file, plan) in &planned {
-        let ran = run_one(&args.measure, file, plan)?;
+        let ran = run_one(
+            &args.measure,
+            (file, plan),
+            &plan.experiment.spec.gates,
+            Shown::Ranking,
+        )?;
         exit = exit.worst(ran.exit);
-        evidence.push(ran.evidence);
+        all.push(ran);
         if STOP.is_raised() {
             break;
         }
     }
-    Ok(exit.worst(tell_gates(args, &planned, &bases, &evidence)?))
+    Ok(exit.worst(tell_gates(args, &planned, &bases, &all)?))
 }
 
 /// Settles all gates of the command at once; returns how it ends as far as they go.
@@ -71,35 +79,41 @@ fn tell_gates(
     args: &RunArgs,
     planned: &[(PathBuf, Plan)],
     bases: &[Option<Side>],
-    evidence: &[Option<Evidence>],
+    all: &[Ran],
 ) -> Result<Exit, OutputError> {
-    let judging: Vec<Judging<'_>> = planned
-        .iter()
-        .zip(bases)
-        .zip(evidence)
-        .filter(|(((_, plan), _), _)| !plan.experiment.spec.gates.is_empty())
-        .filter_map(|(((file, plan), base), evidence)| {
-            Some(Judging {
+    let runs = planned.iter().zip(bases).zip(all);
+    let runs: Vec<(Judging<'_>, &ReportInput)> = runs
+        .filter_map(|(((file, plan), base), ran)| {
+            let judging = Judging {
                 gates_file: file.clone(),
                 gates: &plan.experiment.spec.gates,
-                candidate: evidence.as_ref()?,
+                candidate: ran.evidence.as_ref()?,
                 base: base.as_ref(),
                 is_whole: check::is_whole(plan),
                 options: RunsOptions::default(),
-            })
+            };
+            Some((judging, ran.report.as_ref()?))
         })
         .collect();
+    let (judging, reports): (Vec<Judging<'_>>, Vec<&ReportInput>) = runs.into_iter().unzip();
     let mut exit = Exit::Done;
-    for judged in gates::judge(&judging) {
+    for (judged, report) in gates::judge(&judging).iter().zip(reports) {
         exit = exit.worst(judged.exit());
         if args.measure.json {
             let file = judged.file();
             let checks = checks::json(&judged.check_lines(&file));
-            if !checks.is_empty() {
-                output::result(&output::json(&serde_json::json!({ "checks": checks })))?;
-            }
+            // Only now, since one document tells of a run and of its gates.
+            output::result(&json::judged(report, checks))?;
         } else {
             output::result(&judged.text())?;
+        }
+        if let Some(Err(err)) = &judged.comparison {
+            output::note(&format!(
+                "warning: gates cannot be held against the baseline: {err}"
+            ));
+            if let Some(hint) = err.hint() {
+                output::note(&format!("  hint: {hint}"));
+            }
         }
         if !judged.covered.without_baseline.is_empty() {
             output::note(&format!(
@@ -126,8 +140,23 @@ pub(crate) fn plan_all(files: &[PathBuf], measure: &MeasureArgs) -> Option<Vec<(
     Some(plans)
 }
 
-/// Runs one experiment and shows what came out.
-pub(crate) fn run_one(measure: &MeasureArgs, file: &Path, plan: &Plan) -> Result<Ran, OutputError> {
+/// What a run shows of its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The ranking of its variants, unless JSON was asked for, which comes later.
+    Ranking,
+    /// Nothing: it is only what another run is held against.
+    Nothing,
+}
+
+/// Runs one experiment and shows what came out; `gates` say how many unscored examples are
+/// tolerated.
+pub(crate) fn run_one(
+    measure: &MeasureArgs,
+    (file, plan): (&Path, &Plan),
+    gates: &[GateSpec],
+    shown: Shown,
+) -> Result<Ran, OutputError> {
     let options = Options {
         results: &measure.results.folder,
         tokens: measure.tokens,
@@ -142,12 +171,8 @@ pub(crate) fn run_one(measure: &MeasureArgs, file: &Path, plan: &Plan) -> Result
     if let Some(bars) = watcher.bars.take() {
         bars.finish();
     }
-    match result {
-        Ok(finished) => Ok(Ran {
-            exit: tell(measure, file, plan, &finished)?,
-            run: finished.run.map(|it| it.manifest.run),
-            evidence: finished.evidence,
-        }),
+    let finished = match result {
+        Ok(finished) => finished,
         Err(err) => {
             let hint = hint(&err);
             output::error(&err, hint);
@@ -156,11 +181,33 @@ pub(crate) fn run_one(measure: &MeasureArgs, file: &Path, plan: &Plan) -> Result
             } else {
                 Exit::Incomplete
             };
-            Ok(Ran {
+            return Ok(Ran {
                 exit,
                 run: None,
+                report: None,
                 evidence: None,
-            })
+            });
+        }
+    };
+    let report = report(&finished);
+    if let (Some(input), Shown::Ranking, false) = (&report, shown, measure.json) {
+        output::result(&text::summary(input, style()))?;
+    }
+    Ok(Ran {
+        exit: tell(measure, (file, plan), gates, &finished),
+        run: finished.run.map(|it| it.manifest.run),
+        report,
+        evidence: finished.evidence,
+    })
+}
+
+/// What there is to report of a run that came to its end.
+fn report(finished: &Finished) -> Option<ReportInput> {
+    match ReportInput::from_stored(finished.run.as_ref()?) {
+        Ok(input) => Some(input),
+        Err(err) => {
+            output::error(&err, None);
+            None
         }
     }
 }
@@ -208,13 +255,13 @@ fn plans(
     (!is_refused).then_some(plans)
 }
 
-/// Shows what came out of a run; returns how it ended.
+/// Tells what else is to know of a run; returns how it ended.
 fn tell(
     args: &MeasureArgs,
-    file: &Path,
-    plan: &Plan,
+    (file, plan): (&Path, &Plan),
+    gates: &[GateSpec],
     finished: &Finished,
-) -> Result<Exit, OutputError> {
+) -> Exit {
     let verbosity = args.verbosity.verbosity();
     if 0 < finished.n_damaged {
         output::note(&format!(
@@ -229,15 +276,8 @@ fn tell(
             finished.folder.display(),
             again(file)
         ));
-        return Ok(signal::received().unwrap_or(Exit::Interrupted));
+        return signal::received().unwrap_or(Exit::Interrupted);
     };
-    match ReportInput::from_stored(run) {
-        Ok(input) if args.json => output::result(&json::summary(&input))?,
-        Ok(input) => {
-            output::result(&text::summary(&input, style()))?;
-        }
-        Err(err) => output::error(&err, None),
-    }
     if Verbosity::Normal <= verbosity {
         tell_counts(finished);
         hint_at_chat(plan);
@@ -247,23 +287,24 @@ fn tell(
             output::note(&format!("wrote {}", path.display()));
         }
     }
-    Ok(if is_tolerated(plan, run) {
+    if is_tolerated(gates, run) {
         Exit::Done
     } else {
         Exit::Incomplete
-    })
+    }
 }
 
 /// Whether no variant has more unscored cases than a gate that covers it tolerates.
-fn is_tolerated(plan: &Plan, run: &StoredRun) -> bool {
+fn is_tolerated(gates: &[GateSpec], run: &StoredRun) -> bool {
     let mut unscored: HashMap<(&str, &str), HashSet<&str>> = HashMap::new();
     for case in run.cases.iter().filter(|it| it.status != Status::Ok) {
         let of_cell = unscored.entry((&case.model, &case.variant)).or_default();
         of_cell.insert(&case.example_id);
     }
     unscored.iter().all(|((model, variant), examples)| {
-        let gates = plan.experiment.spec.gates.iter();
-        let covering = gates.filter(|it| it.model.covers(model) && it.variant.covers(variant));
+        let covering = gates
+            .iter()
+            .filter(|it| it.model.covers(model) && it.variant.covers(variant));
         // Every gate that covers it must tolerate them; without one, nothing does.
         let least = covering.map(|it| it.max_failed).min();
         examples.len() <= least.unwrap_or(0)

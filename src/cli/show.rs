@@ -1,6 +1,10 @@
 //! `harness show`: a stored run again, or a closer look at its cases.
 
-use harness::report::{ReportInput, cases_json, json, show, text};
+use std::path::Path;
+
+use harness::compare::{self, CellPair, Evidence};
+use harness::report::{ReportInput, cases_json, comparison, json, show, text};
+use harness::stats::Direction;
 use harness::table;
 
 use super::args::ShowArgs;
@@ -20,6 +24,9 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
             return Ok(Exit::Refused);
         }
     };
+    if args.flips {
+        return flips(args, &folder);
+    }
     let run = match table::read(&folder) {
         Ok(run) => run,
         Err(err) => {
@@ -61,4 +68,52 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
     };
     output::result(&shown)?;
     Ok(Exit::Done)
+}
+
+/// What every variant gets right or wrong that the control, or else the best one, does not.
+fn flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
+    let evidence = match table::read_evidence(folder) {
+        Ok(evidence) => evidence,
+        Err(err) => {
+            output::error(&err, err.hint());
+            return Ok(Exit::Refused);
+        }
+    };
+    let Some(reference) = evidence.control.clone().or_else(|| best(&evidence)) else {
+        output::note("error: no variant of this run has a value of its primary metric");
+        return Ok(Exit::Refused);
+    };
+    let mut flips = Vec::new();
+    for model in &evidence.models {
+        for variant in evidence.variants.iter().filter(|it| it.name != reference) {
+            let cells = CellPair {
+                candidate_model: model.name.clone(),
+                candidate: variant.name.clone(),
+                reference_model: model.name.clone(),
+                reference: reference.clone(),
+            };
+            let of_variant = compare::flips(&evidence, &evidence, &cells);
+            flips.push((model.name.clone(), variant.name.clone(), of_variant));
+        }
+    }
+    output::result(&if args.json {
+        output::json(&comparison::flips_json(&evidence, &reference, &flips))
+    } else {
+        comparison::flips_text(&evidence, &reference, &flips, style())
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The variant with the best value of the primary metric, on the first model.
+fn best(evidence: &Evidence) -> Option<String> {
+    let metric = evidence.metric(&evidence.primary)?;
+    let sign = match evidence.metrics[metric].metric.direction {
+        Direction::HigherIsBetter => 1.0,
+        Direction::LowerIsBetter => -1.0,
+    };
+    let value =
+        |variant: usize| Some(sign * evidence.sample(0, variant, metric).ok()?.sample.value());
+    let values = (0..evidence.variants.len()).filter_map(|it| Some((it, value(it)?)));
+    let best = values.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
+    Some(evidence.variants[best.0].name.clone())
 }

@@ -27,6 +27,19 @@ pub(crate) enum SideError {
     /// A run without evidence, or with a broken file.
     #[error(transparent)]
     Evidence(#[from] EvidenceFileError),
+    /// Baselines of that name in several experiments.
+    #[error("several experiments have a baseline `{name}`: `{}`", .experiments.join("`, `"))]
+    Ambiguous {
+        name: String,
+        experiments: Vec<String>,
+    },
+    /// No experiment has such a baseline.
+    #[error("there is no baseline `{name}`{}", there_are(.known))]
+    NoBaseline {
+        name: String,
+        /// All baselines, as EXPERIMENT/NAME.
+        known: Vec<String>,
+    },
     /// Neither a run nor a baseline.
     #[error("`{name}` is neither a run nor a baseline of `{experiment}`")]
     Neither {
@@ -43,12 +56,23 @@ impl SideError {
             Self::Resolve(err) => err.hint(),
             Self::Baseline(err) => err.hint(),
             Self::Evidence(err) => err.hint(),
+            Self::Ambiguous { .. } => Some("name one of them as EXPERIMENT/NAME"),
+            Self::NoBaseline { .. } => {
+                Some("`harness baseline save NAME` saves the latest run as one")
+            }
             Self::Neither { .. } => Some(
                 "`harness baseline list` shows baselines; a run is `latest`, `latest~1`, \
                  `EXPERIMENT/latest`, the start of an id, or a path",
             ),
         }
     }
+}
+
+fn there_are(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; there are `{}`", names.join("`, `"))
 }
 
 /// The run called `name`.

@@ -46,6 +46,8 @@ pub struct Check {
     pub p_adjusted: Option<f64>,
     /// Units that were judged.
     pub n: usize,
+    /// Whether units are clusters of examples.
+    pub is_clustered: bool,
     /// The fewest units that can pass; `None` if no number suffices.
     pub floor: Option<u64>,
     /// Examples that were to be scored.
@@ -328,7 +330,7 @@ impl fmt::Display for Reason {
                 let sign = comparison.relation.as_str();
                 let tested = short(*tested);
                 write!(f, "{comparison}, and {sign} {tested} is shown at {level} %")?;
-                write!(f, " (p = {p} after Holm over {n_checks} checks)")
+                write!(f, " (p = {p} after Holm over {})", checks(*n_checks))
             }
             Self::NotShown {
                 comparison,
@@ -338,7 +340,7 @@ impl fmt::Display for Reason {
             } => {
                 let (p, level) = (short(*p_adjusted), percent(*significance));
                 write!(f, "{comparison}, which may be luck at {level} %")?;
-                write!(f, " (p = {p} after Holm over {n_checks} checks)")
+                write!(f, " (p = {p} after Holm over {})", checks(*n_checks))
             }
             Self::TooFewUnits { n, floor } => {
                 write!(f, "{n} units are too few to pass, which takes {floor}")
@@ -370,6 +372,11 @@ impl fmt::Display for Reason {
             }
         }
     }
+}
+
+fn checks(n: usize) -> String {
+    let ending = if n == 1 { "" } else { "s" };
+    format!("{n} check{ending}")
 }
 
 /// A number to four digits behind the point, or two of its own where that shows nothing.

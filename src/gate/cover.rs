@@ -21,10 +21,12 @@ pub struct Covered {
     pub findings: Vec<Finding>,
     /// Variants that the baseline does not have: not judged against it.
     pub new_variants: Vec<String>,
+    /// Models that the baseline does not have: nothing on them is judged against it.
+    pub new_models: Vec<String>,
     /// Gates against a baseline, where there is none; positions in the file, from 0.
     pub without_baseline: Vec<usize>,
-    /// Gates that cover nothing of what was selected to run.
-    pub without_variants: Vec<usize>,
+    /// Gates that cover nothing of what was selected to run, or whose reference was not selected.
+    pub unselected: Vec<usize>,
 }
 
 /// What gates with `compare = "baseline"` are held against.
@@ -72,6 +74,10 @@ pub fn cover(gates: &[GateSpec], candidate: &Evidence, base: Base<'_>, is_whole:
                 Base::Evidence { .. } | Base::Refused { .. } => {}
             }
         }
+        if matches!(against, Some(Against::Variant(it)) if candidate.variant(it).is_none()) {
+            covered.unselected.push(gate_index);
+            continue;
+        }
         let mut is_empty = true;
         for cells in cells(gate, candidate, against) {
             is_empty = false;
@@ -83,19 +89,22 @@ pub fn cover(gates: &[GateSpec], candidate: &Evidence, base: Base<'_>, is_whole:
             };
             match against {
                 Some(Against::Baseline) => match subject.against_base(base) {
-                    Some(finding) => covered.findings.push(finding),
-                    None => covered.new_variants.push(subject.name(1)),
+                    Held::Judged(finding) => covered.findings.push(*finding),
+                    Held::NewVariant => covered.new_variants.push(subject.variant()),
+                    Held::NewModel => covered.new_models.push(subject.model()),
                 },
                 Some(Against::Variant(other)) => covered.findings.push(subject.against(other)),
                 None => covered.findings.push(subject.alone()),
             }
         }
         if is_empty {
-            covered.without_variants.push(gate_index);
+            covered.unselected.push(gate_index);
         }
     }
-    covered.new_variants.sort();
-    covered.new_variants.dedup();
+    for names in [&mut covered.new_variants, &mut covered.new_models] {
+        names.sort();
+        names.dedup();
+    }
     covered
 }
 
@@ -169,60 +178,70 @@ struct Subject<'a> {
     cells: (usize, usize),
 }
 
+/// What comes of holding a variant against a baseline.
+enum Held {
+    /// It has its counterpart there.
+    Judged(Box<Finding>),
+    /// The baseline does not have the variant.
+    NewVariant,
+    /// The baseline does not have the model.
+    NewModel,
+}
+
 impl Subject<'_> {
-    /// The model's name at 0, the variant's at 1.
-    fn name(&self, part: usize) -> String {
-        if part == 0 {
-            self.candidate.models[self.cells.0].name.clone()
-        } else {
-            self.candidate.variants[self.cells.1].name.clone()
-        }
+    fn model(&self) -> String {
+        self.candidate.models[self.cells.0].name.clone()
+    }
+
+    fn variant(&self) -> String {
+        self.candidate.variants[self.cells.1].name.clone()
     }
 
     fn label(&self, reference: Option<String>) -> Label {
         Label {
             gate_index: self.gate_index,
             metric: self.gate.metric.value.clone(),
-            model: self.name(0),
-            variant: self.name(1),
+            model: self.model(),
+            variant: self.variant(),
             reference,
         }
     }
 
-    /// `None` for a variant that the baseline does not have.
-    fn against_base(&self, base: Base<'_>) -> Option<Finding> {
-        match base {
-            Base::None => None,
+    fn against_base(&self, base: Base<'_>) -> Held {
+        let (evidence, name) = match base {
+            // Without a baseline no gate comes here.
+            Base::None => return Held::NewVariant,
             Base::Refused { name, why } => {
-                Some(self.incomparable(Some(name.to_owned()), why.to_owned()))
+                let finding = self.incomparable(Some(name.to_owned()), why.to_owned());
+                return Held::Judged(Box::new(finding));
             }
-            Base::Evidence { evidence, name } => {
-                let variant = self.name(1);
-                evidence.variant(&variant)?;
-                // As runs are compared: by name, or the only model with the only model.
-                let own = self.name(0);
-                let is_only = self.candidate.models.len() == 1 && evidence.models.len() == 1;
-                let model = match evidence.model(&own) {
-                    Some(index) => index,
-                    None if is_only => 0,
-                    None => return None,
-                };
-                let cells = CellPair {
-                    candidate_model: own,
-                    candidate: variant.clone(),
-                    reference_model: evidence.models[model].name.clone(),
-                    reference: variant,
-                };
-                Some(self.paired(evidence, &cells, name.to_owned()))
-            }
+            Base::Evidence { evidence, name } => (evidence, name),
+        };
+        // As runs are compared: by name, or the only model with the only model.
+        let (own, variant) = (self.model(), self.variant());
+        let is_only = self.candidate.models.len() == 1 && evidence.models.len() == 1;
+        let model = match evidence.model(&own) {
+            Some(index) => index,
+            None if is_only => 0,
+            None => return Held::NewModel,
+        };
+        if evidence.variant(&variant).is_none() {
+            return Held::NewVariant;
         }
+        let cells = CellPair {
+            candidate_model: own,
+            candidate: variant.clone(),
+            reference_model: evidence.models[model].name.clone(),
+            reference: variant,
+        };
+        Held::Judged(Box::new(self.paired(evidence, &cells, name.to_owned())))
     }
 
     fn against(&self, other: &str) -> Finding {
-        let model = self.name(0);
+        let model = self.model();
         let cells = CellPair {
             candidate_model: model.clone(),
-            candidate: self.name(1),
+            candidate: self.variant(),
             reference_model: model,
             reference: other.to_owned(),
         };
@@ -372,3 +391,6 @@ impl Subject<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

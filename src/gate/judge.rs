@@ -158,6 +158,7 @@ impl Blank<'_> {
             upper: None,
             p_adjusted: None,
             n,
+            is_clustered: self.observation.is_clustered,
             floor: Some(1),
             n_planned: self.observation.n_planned,
             unscored: self.observation.unscored,

@@ -1,7 +1,5 @@
 //! Checks of gates as lines: what was held against what, and the bound that decided.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use crate::gate::{Check, Forecast, Limit, Need, Outcome, Reason, State};
@@ -10,6 +8,7 @@ use crate::metric::Unit;
 use super::Style;
 use super::escape::line;
 use super::number::{about, amount, counted};
+use super::wrap::wrap;
 
 /// A check with where its gate stands.
 #[derive(Debug, Clone, Copy)]
@@ -47,44 +46,42 @@ pub fn subject(check: &Check) -> String {
     )
 }
 
-/// One check on lines of their own: place, state and deciding bound, then what else is to know.
+/// Each check on lines of its own: state, what was judged and the gate's place, then the deciding
+/// bound and what else is to know.
 pub fn text(checks: &[CheckLine<'_>], style: Style) -> String {
-    let mut text = String::new();
-    for it in checks {
-        let state = word(it.check.state);
-        let state = if style.color {
-            format!("\u{1b}[{}m{state}\u{1b}[0m", color(it.check.state))
-        } else {
-            state.to_owned()
-        };
-        writeln!(
-            text,
-            "{state}  {}  [{}:{}]",
-            subject(it.check),
-            line(it.file),
-            it.line
-        )
-        .expect("a string takes everything");
-        for reason in &it.check.reasons {
-            writeln!(text, "    {}", line(&reason.to_string())).expect("a string takes everything");
-            if *reason == Reason::Gone {
-                text.push_str(
-                    "    if it was removed on purpose, name it in the gate's `retired`\n",
-                );
-            }
-        }
-        if it.check.state == State::Inconclusive {
-            for sentence in it.check.forecast.iter().flat_map(|of| needs(of, it)) {
-                writeln!(text, "    {sentence}").expect("a string takes everything");
-            }
-            if it.check.is_warning() {
-                text.push_str(
-                    "    the gate says `on_inconclusive = \"warn\"`: this is no failure\n",
-                );
-            }
+    checks.iter().flat_map(|it| one(it, style)).collect()
+}
+
+fn one(it: &CheckLine<'_>, style: Style) -> Vec<String> {
+    let state = word(it.check.state);
+    let state = if style.color {
+        format!("\u{1b}[{}m{state}\u{1b}[0m", color(it.check.state))
+    } else {
+        state.to_owned()
+    };
+    let place = format!("[{}:{}]", line(it.file), it.line);
+    let mut lines = vec![format!("{state}  {}  {place}\n", subject(it.check))];
+    let mut add = |sentence: &str| {
+        let sentence = wrap(sentence, style.width.saturating_sub(4), "    ");
+        lines.push(format!("    {sentence}\n"));
+    };
+    for reason in &it.check.reasons {
+        add(&line(&reason.to_string()));
+        if *reason == Reason::Gone {
+            add("if it was removed on purpose, name it in the gate's `retired`");
         }
     }
-    text
+    if it.check.state == State::Inconclusive {
+        for sentence in it.check.forecast.iter().flat_map(|of| needs(of, it)) {
+            add(&sentence);
+        }
+        if it.check.is_warning() {
+            add("the gate says `on_inconclusive = \"warn\"`: this is no failure");
+        } else if it.check.outcome() == Outcome::Passed {
+            add("the gate says `on_inconclusive = \"pass\"`: this is no failure");
+        }
+    }
+    lines
 }
 
 fn color(state: State) -> u8 {
@@ -97,55 +94,103 @@ fn color(state: State) -> u8 {
 
 /// What the rule needs, and what the dataset can show.
 fn needs(forecast: &Forecast, it: &CheckLine<'_>) -> Vec<String> {
+    let units = if it.check.is_clustered {
+        "clusters"
+    } else {
+        "examples"
+    };
     let mut sentences = Vec::new();
     match forecast.need {
         Need::Units(n) => sentences.push(format!(
-            "a harmless edit passes 4 times in 5 from about {} examples on; there are {}",
+            "a harmless edit passes 4 times in 5 from about {} {units} on; there are {}",
             about(n),
             it.check.n
         )),
-        Need::Never => {
-            sentences.push("no number of examples passes it: nothing is tolerated".to_owned());
-        }
+        Need::Never => sentences.push(format!(
+            "no number of {units} passes it: nothing is tolerated"
+        )),
         Need::Unknown => {}
     }
     if let Some(smallest) = forecast.smallest_difference {
         sentences.push(format!(
-            "this dataset shows a difference of {} 4 times in 5",
+            "these {units} show a difference of {} 4 times in 5",
             amount(it.unit, smallest)
         ));
     }
     sentences
 }
 
-/// Whether a harmless edit would mostly not pass, which is worth a warning before the run.
-pub fn forecast_line(
-    place: &str,
-    subject: &str,
-    forecast: &Forecast,
-    n_units: usize,
-    unit: Unit,
-) -> String {
-    let need = match forecast.need {
-        Need::Units(n) if n <= n_units as u64 => {
-            format!("{} of {} needed", about(n), counted(n_units, "example"))
-        }
-        Need::Units(n) => format!(
-            "warning: a harmless edit is mostly inconclusive: about {} examples needed, there are {n_units}",
-            about(n)
-        ),
-        Need::Never => "warning: nothing is tolerated, so only unchanged prompts pass".to_owned(),
-        Need::Unknown => "the need cannot be told before a run".to_owned(),
+/// What a gate needs, to be told before a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// The experiment file, as the user named it.
+    pub file: &'a str,
+    /// The line of `[[gates]]` in it, from 1.
+    pub line: usize,
+    /// The metric's name.
+    pub metric: &'a str,
+    /// How the metric's values are printed.
+    pub unit: Unit,
+    /// The tolerated drop.
+    pub max_drop: f64,
+    /// The variants this holds for; empty for all that the gate covers.
+    pub variants: &'a [String],
+    /// What is needed.
+    pub forecast: Forecast,
+    /// Units there are.
+    pub n_units: usize,
+    /// Whether units are clusters of examples.
+    pub is_clustered: bool,
+}
+
+/// One line: how many units a harmless edit needs to pass, and whether there are so many.
+pub fn forecast_line(it: &Expected<'_>) -> String {
+    let noun = if it.is_clustered {
+        "cluster"
+    } else {
+        "example"
     };
-    let assumed = if forecast.is_assumed && matches!(forecast.need, Need::Units(_)) {
-        ", if 1 in 10 answers changes"
+    let mut text = format!(
+        "gate {}:{} {}, max_drop {}",
+        line(it.file),
+        it.line,
+        line(it.metric),
+        it.max_drop
+    );
+    if !it.variants.is_empty() {
+        let names: Vec<String> = it.variants.iter().map(|of| line(of)).collect();
+        text += &format!(" ({})", names.join(", "));
+    }
+    let there_are = counted(it.n_units, noun);
+    let assumed = if it.forecast.is_assumed {
+        " (if 1 in 10 answers changes)"
     } else {
         ""
     };
-    let smallest = forecast.smallest_difference.map_or(String::new(), |it| {
-        format!("; differences from {} on can be shown", amount(unit, it))
-    });
-    format!("gate {place}: {subject}: {need}{assumed}{smallest}")
+    text += &match it.forecast.need {
+        Need::Units(n) => {
+            let outcome = if n <= it.n_units as u64 {
+                "which is enough"
+            } else {
+                "so it will mostly be inconclusive"
+            };
+            format!(
+                ": needs about {} {noun}s for a harmless edit to pass 4 times in 5{assumed}; there \
+                 are {there_are}, {outcome}",
+                about(n),
+            )
+        }
+        Need::Never => ": nothing is tolerated, so only unchanged prompts pass".to_owned(),
+        Need::Unknown => {
+            format!(": how many {noun}s it needs can be told once a second baseline is saved")
+        }
+    };
+    let is_planned = matches!(it.forecast.need, Need::Units(_));
+    if let (Some(smallest), true) = (it.forecast.smallest_difference, is_planned) {
+        let smallest = amount(it.unit, smallest);
+        text += &format!(" (the smallest difference they show 4 times in 5 is {smallest})");
+    }
+    text
 }
 
 /// The checks as JSON values.
@@ -185,4 +230,159 @@ pub fn json(checks: &[CheckLine<'_>]) -> Vec<Value> {
         })
     };
     checks.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::OnInconclusive;
+    use crate::gate::{
+        Label, Observation, Pair, Rule, Seen, Unscored, decide_all, forecast, judge,
+    };
+    use crate::stats::{Direction, Interval, Sample};
+
+    const STYLE: Style = Style {
+        color: false,
+        width: 80,
+    };
+
+    /// Accuracy over `n` pairs of which only the reference has `lost`.
+    fn accuracy(lost: usize, n: usize) -> Seen {
+        let side = |first_wrong: usize| {
+            let outcomes: Vec<bool> = (0..n).map(|k| k < first_wrong).collect();
+            Sample::proportion(&outcomes).unwrap()
+        };
+        Seen::Paired {
+            pair: Pair {
+                candidate: side(n - lost),
+                reference: side(n),
+            },
+            filled: None,
+        }
+    }
+
+    fn check(seen: Seen, on_inconclusive: OnInconclusive, n_unscored: usize) -> Check {
+        let label = Label {
+            gate_index: 0,
+            metric: "acc".to_owned(),
+            model: "smol".to_owned(),
+            variant: "few".to_owned(),
+            reference: Some("baseline main".to_owned()),
+        };
+        let rule = Rule {
+            limit: Limit::MaxDrop(0.05),
+            confidence: 0.95,
+            on_inconclusive,
+            max_failed: 0,
+        };
+        let observation = Observation {
+            seen,
+            direction: Direction::HigherIsBetter,
+            n_planned: 100,
+            unscored: Unscored {
+                candidate: n_unscored,
+                reference: 0,
+                examples: n_unscored,
+            },
+            units: (0..100).map(|k| format!("r{k:03}")).collect(),
+            is_clustered: false,
+        };
+        decide_all(vec![judge(label, &rule, &observation)]).remove(0)
+    }
+
+    fn checks() -> Vec<Check> {
+        let fail = OnInconclusive::Fail;
+        vec![
+            check(Seen::Identical { n: 3 }, fail, 0),
+            check(accuracy(20, 100), fail, 0),
+            check(accuracy(3, 100), fail, 0),
+            check(accuracy(3, 100), OnInconclusive::Warn, 0),
+            check(accuracy(3, 100), OnInconclusive::Pass, 0),
+            check(accuracy(0, 100), fail, 2),
+            check(Seen::Gone, fail, 0),
+        ]
+    }
+
+    fn lines(checks: &[Check]) -> Vec<CheckLine<'_>> {
+        let line = |check| CheckLine {
+            file: "experiments/x.toml",
+            line: 41,
+            check,
+            unit: Unit::Percent,
+        };
+        checks.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_check_says_what_was_judged_where_and_why() {
+        insta::assert_snapshot!(text(&lines(&checks()), STYLE));
+    }
+
+    #[test]
+    fn color_says_nothing_that_words_do_not() {
+        let checks = checks();
+        let style = Style {
+            color: true,
+            ..STYLE
+        };
+        let colored = text(&lines(&checks), style);
+        let mut plain = colored.clone();
+        for code in ["31", "32", "33", "0"] {
+            plain = plain.replace(&format!("\u{1b}[{code}m"), "");
+        }
+        assert_ne!(colored, plain);
+        assert_eq!(plain, text(&lines(&checks), STYLE));
+    }
+
+    #[test]
+    fn json_carries_state_reasons_and_numbers() {
+        let checks = checks();
+        let json = json(&lines(&checks));
+        let fails: Vec<bool> = json.iter().map(|it| it["fails"] == true).collect();
+        assert_eq!(fails, [false, true, true, false, false, true, true]);
+        assert_eq!(json[1]["state"], "failed");
+        assert_eq!(json[1]["value"], -0.2);
+        assert_eq!(json[1]["limit"]["max_drop"], 0.05);
+        assert_eq!(json[3]["is_warning"], true);
+        assert_eq!(json[5]["n_unscored"], 2);
+    }
+
+    #[test]
+    fn a_forecast_says_how_many_examples_a_gate_needs() {
+        let rule = |max_drop| Rule {
+            limit: Limit::MaxDrop(max_drop),
+            confidence: 0.95,
+            on_inconclusive: OnInconclusive::Fail,
+            max_failed: 0,
+        };
+        let line = |max_drop, range, variants: &[String]| {
+            let outlook = crate::gate::Outlook {
+                range,
+                is_mean: true,
+                is_proportion: range.is_some(),
+                spread: None,
+                n_units: 160,
+            };
+            forecast_line(&Expected {
+                file: "experiments/x.toml",
+                line: 41,
+                metric: "acc",
+                unit: Unit::Percent,
+                max_drop,
+                variants,
+                forecast: forecast(&rule(max_drop), &outlook),
+                n_units: 160,
+                is_clustered: false,
+            })
+        };
+        let unit = Some(Interval::UNIT);
+        let got = [
+            // (1.6449 + 0.842)^2 * 0.1 / 0.02^2 = 1,546; / 0.1^2 = 62; 2.8 * sqrt(0.1 / 160) = 0.07
+            line(0.02, unit, &[]),
+            line(0.1, unit, &["few".to_owned(), "bare".to_owned()]),
+            line(0.0, unit, &[]),
+            line(0.02, None, &[]),
+        ];
+        insta::assert_snapshot!(got.join("\n"));
+    }
 }

@@ -8,20 +8,28 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use serde_json::{Value, json};
 
 use crate::compare::{
-    Cause, Flip, FlipKind, ModelDifference, PairedComparison, RunComparison, Unpaired,
+    Cause, Evidence, Flip, FlipKind, ModelDifference, PairedComparison, RunComparison, Unpaired,
 };
+use crate::metric::Unit;
 use crate::stats::Verdict;
 
 use super::Style;
-use super::escape::line;
+use super::escape::{self, line};
 use super::number::{self, NOTHING, about, aligned, amount, counted, fixed};
 use super::ranking::listed;
+use super::wrap::wrap;
 
 /// Version of the JSON below.
 const JSON_VERSION: u32 = 1;
 
-/// Flips of one variant that are shown.
+/// Flips of one variant and kind that a comparison lists.
 const MAX_FLIPS: usize = 5;
+
+/// Flips of each kind that `show --flips` lists.
+const MAX_SHOWN: usize = 20;
+
+/// For each model and variant, what changed.
+pub type Flips = [(String, String, Vec<Flip>)];
 
 /// Ids that a line lists.
 const MAX_IDS: usize = 5;
@@ -32,7 +40,7 @@ pub struct Compared<'a> {
     /// The comparison.
     pub comparison: &'a RunComparison,
     /// For each model and variant, named as the candidate names them, what changed.
-    pub flips: &'a [(String, String, Vec<Flip>)],
+    pub flips: &'a Flips,
     /// Show every metric, not only the primary one and the declared ones.
     pub is_complete: bool,
 }
@@ -51,14 +59,8 @@ pub fn text(compared: &Compared<'_>, style: Style) -> String {
             of_model.into_iter().partition(|it| it.is_confirmatory);
         lines.push(String::new());
         lines.push(model_line(comparison, &model.candidate, &model.differences));
-        lines.push(table(&primary, style).to_string());
-        lines.extend(primary.iter().flat_map(|it| remarks(it)));
-        if !further.is_empty() {
-            lines.push(String::new());
-            lines.push("Exploratory: with many metrics, some differ by luck.".to_owned());
-            lines.push(table(&further, style).to_string());
-            lines.extend(further.iter().filter_map(|it| refusal(it)));
-        }
+        lines.extend(primary_lines(comparison, &primary, style));
+        lines.extend(further_lines(&further, compared.is_complete));
         for (of, variant, flips) in compared.flips {
             if *of == model.candidate {
                 lines.extend(flip_lines(variant, flips, compared));
@@ -66,7 +68,77 @@ pub fn text(compared: &Compared<'_>, style: Style) -> String {
         }
     }
     lines.extend(left_out(comparison));
-    lines.join("\n") + "\n"
+    lines.iter().map(|it| wrapped(it, style) + "\n").collect()
+}
+
+/// A line broken to the width, its indent kept; a table as it is.
+fn wrapped(text: &str, style: Style) -> String {
+    let unindented = text.trim_start_matches(' ');
+    let n_indent = text.len() - unindented.len();
+    if text.contains('\n') {
+        return text.to_owned();
+    }
+    let indent = " ".repeat(n_indent + 2);
+    let width = style.width.saturating_sub(n_indent);
+    format!("{:n_indent$}{}", "", wrap(unindented, width, &indent))
+}
+
+/// Whether both sides were asked the same, so that there is nothing to show.
+fn is_identical(row: &PairedComparison) -> bool {
+    row.method() == "identical"
+}
+
+fn primary_lines(
+    comparison: &RunComparison,
+    rows: &[&PairedComparison],
+    style: Style,
+) -> Vec<String> {
+    if rows.is_empty() {
+        let primary = line(&comparison.primary);
+        return vec![format!(
+            "The primary metric {primary} is not compared: only one side has it."
+        )];
+    }
+    let (same, rows): (Vec<&PairedComparison>, Vec<_>) =
+        rows.iter().partition(|it| is_identical(it));
+    let mut lines = Vec::new();
+    if !rows.is_empty() {
+        lines.push(table(&rows, style));
+        lines.extend(rows.iter().flat_map(|it| remarks(it)));
+    }
+    if !same.is_empty() {
+        let names: Vec<String> = same.iter().map(|it| cells_name(it)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        lines.push(format!(
+            "Identical, both sides sent equal requests: {}.",
+            listed(&names)
+        ));
+    }
+    lines
+}
+
+/// The other metrics: all of them, or those that show something.
+fn further_lines(rows: &[&PairedComparison], is_complete: bool) -> Vec<String> {
+    let changed = rows.iter().filter(|it| !is_identical(it));
+    let is_shown =
+        |it: &PairedComparison| matches!(it.verdict, Verdict::Improved | Verdict::Regressed);
+    let (shown, rest): (Vec<&PairedComparison>, Vec<_>) =
+        changed.partition(|it| is_complete || is_shown(it));
+    let mut lines = Vec::new();
+    if !shown.is_empty() {
+        lines.push(String::new());
+        lines.push("Exploratory: with many metrics, some differ by luck.".to_owned());
+        for row in shown {
+            lines.push(refusal(row).unwrap_or_else(|| format!("  {}", gain_line(row))));
+        }
+    }
+    if !rest.is_empty() {
+        lines.push(format!(
+            "Nothing shown by other metrics in {}; `harness compare --all` lists them.",
+            counted(rest.len(), "comparison")
+        ));
+    }
+    lines
 }
 
 fn heading(comparison: &RunComparison) -> Vec<String> {
@@ -82,9 +154,14 @@ fn heading(comparison: &RunComparison) -> Vec<String> {
 }
 
 fn model_line(comparison: &RunComparison, model: &str, differences: &[ModelDifference]) -> String {
+    let primary = &comparison.primary;
+    let row = comparison.comparisons.iter().find(|it| it.is_confirmatory);
+    let unit = row.map_or("", |it| it.unit.as_str());
+    let comma = if unit.is_empty() { "" } else { ", " };
     let mut text = format!(
-        "{} · {}",
+        "{} · {}{comma}{unit} · {}",
         line(model),
+        line(primary),
         counted(comparison.n_common_rows, "common example")
     );
     if !differences.is_empty() {
@@ -95,52 +172,59 @@ fn model_line(comparison: &RunComparison, model: &str, differences: &[ModelDiffe
     text
 }
 
-fn table(rows: &[&PairedComparison], style: Style) -> Table {
+/// Columns that go first where the terminal is too narrow for all.
+const DROPPED: [&str; 4] = ["n", "p adj.", "reference", "candidate"];
+
+/// One metric of several variants, with as many columns as fit.
+fn table(rows: &[&PairedComparison], style: Style) -> String {
+    let mut columns = columns(rows);
+    for name in DROPPED {
+        let table = drawn(&columns);
+        if table.lines().all(|it| escape::columns(it) <= style.width) {
+            return table;
+        }
+        columns.retain(|it| it.0 != name);
+    }
+    drawn(&columns)
+}
+
+/// The header and the cells of every column.
+fn columns(rows: &[&PairedComparison]) -> Vec<(&'static str, Vec<Cell>)> {
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let of = |cell: &dyn Fn(&PairedComparison) -> Cell| rows.iter().map(|it| cell(it)).collect();
+    let value = |row: &PairedComparison, it: Option<f64>| {
+        right(it.map_or(NOTHING.to_owned(), |it| number::value(row.unit, it)))
+    };
+    let gains: Vec<_> = rows
+        .iter()
+        .map(|it| it.gain().map(|gain| (gain, it.interval())))
+        .collect();
+    let unit = rows.first().map_or(Unit::Plain, |it| it.unit);
+    let gains = aligned(&gains, |it| number::gain(unit, it));
+    let p_adjusted = |it: &PairedComparison| it.p_adjusted.map_or(NOTHING.to_owned(), p_value);
+    vec![
+        ("variant", of(&|it| Cell::new(cells_name(it)))),
+        ("reference", of(&|it| value(it, it.reference_value))),
+        ("candidate", of(&|it| value(it, it.candidate_value))),
+        ("gain [95 %]", gains.into_iter().map(right).collect()),
+        ("p adj.", of(&|it| right(p_adjusted(it)))),
+        ("n", of(&|it| right(it.n_pairs.to_string()))),
+        ("verdict", of(&|it| Cell::new(verdict(it)))),
+    ]
+}
+
+fn drawn(columns: &[(&'static str, Vec<Cell>)]) -> String {
     let mut table = Table::new();
     table
         .load_preset(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(style.width).unwrap_or(u16::MAX))
+        .set_content_arrangement(ContentArrangement::Disabled)
         .force_no_tty();
-    table.set_header([
-        "metric",
-        "variant",
-        "reference",
-        "candidate",
-        "gain [95 %]",
-        "p adj.",
-        "n",
-        "verdict",
-    ]);
-    // Units differ from metric to metric, so texts are aligned within each.
-    let mut gains = Vec::new();
-    for of_metric in rows.chunk_by(|a, b| a.metric == b.metric) {
-        let values: Vec<_> = of_metric
-            .iter()
-            .map(|it| it.gain().map(|gain| (gain, it.interval())))
-            .collect();
-        gains.extend(aligned(&values, |it| number::gain(of_metric[0].unit, it)));
+    table.set_header(columns.iter().map(|it| it.0));
+    let n_rows = columns.first().map_or(0, |it| it.1.len());
+    for row in 0..n_rows {
+        table.add_row(columns.iter().map(|it| it.1[row].clone()));
     }
-    for (row, gain) in rows.iter().zip(gains) {
-        let value =
-            |it: Option<f64>| it.map_or(NOTHING.to_owned(), |it| number::value(row.unit, it));
-        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let unit = match row.unit.as_str() {
-            "" => line(&row.metric),
-            unit => format!("{} {unit}", line(&row.metric)),
-        };
-        table.add_row([
-            Cell::new(unit),
-            Cell::new(cells_name(row)),
-            right(value(row.reference_value)),
-            right(value(row.candidate_value)),
-            right(gain),
-            right(row.p_adjusted.map_or(NOTHING.to_owned(), p_value)),
-            right(row.n_pairs.to_string()),
-            Cell::new(verdict(row)),
-        ]);
-    }
-    table
+    table.to_string()
 }
 
 /// `few`, or `few vs bare` for two variants of one run.
@@ -235,53 +319,114 @@ fn refusal(row: &PairedComparison) -> Option<String> {
     ))
 }
 
-/// Which examples an edit fixed and broke, the largest changes first.
+/// Which examples an edit broke and fixed, the largest changes first.
 fn flip_lines(variant: &str, flips: &[Flip], compared: &Compared<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for of_metric in flips.chunk_by(|a, b| a.metric == b.metric) {
         let metric = &of_metric[0].metric;
         let rows = &compared.comparison.comparisons;
-        let row = rows.iter().find(|it| it.metric == *metric);
-        let Some(row) = row.filter(|it| it.is_confirmatory || compared.is_complete) else {
+        let is_shown = compared.is_complete || *metric == per_case(&compared.comparison.primary);
+        let row = rows.iter().find(|it| it.metric == *metric && is_shown);
+        let Some(row) = row else {
             continue;
         };
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for flip in of_metric {
-            *counts.entry(flip.kind.as_str()).or_default() += 1;
-        }
-        let counts: Vec<String> = counts
-            .iter()
-            .map(|it| format!("{} {}", it.1, it.0))
-            .collect();
         lines.push(String::new());
-        lines.push(format!(
-            "{} by {metric}: {}",
-            line(variant),
-            counts.join(", ")
-        ));
-        for flip in of_metric.iter().take(MAX_FLIPS) {
-            lines.push(format!(
-                "  {} {}  {} → {}",
-                mark(flip.kind),
-                line(&flip.example_id),
-                number::value(row.unit, flip.before),
-                number::value(row.unit, flip.after)
-            ));
-        }
-        if MAX_FLIPS < of_metric.len() {
-            lines.push(format!("  … and {} more", of_metric.len() - MAX_FLIPS));
-        }
+        lines.push(format!("{} by {}", line(variant), line(metric)));
+        lines.extend(
+            flip_lists(of_metric, row.unit, MAX_FLIPS)
+                .iter()
+                .map(|it| format!("  {it}")),
+        );
     }
     lines
 }
 
-fn mark(kind: FlipKind) -> &'static str {
-    match kind {
-        FlipKind::Fixed => "fixed   ",
-        FlipKind::Broke => "broke   ",
-        FlipKind::Improved => "improved",
-        FlipKind::Worsened => "worsened",
+/// What each variant of a run gets right or wrong that `reference` does not, by the metric of
+/// single examples that belongs to the primary one; ends in a line feed.
+pub fn flips_text(evidence: &Evidence, reference: &str, flips: &Flips, style: Style) -> String {
+    let metric = per_case(&evidence.primary);
+    let unit = evidence.metric(metric);
+    let unit = unit.map_or(Unit::Plain, |it| evidence.metrics[it].metric.unit);
+    let mut lines = vec![format!(
+        "{} · {} · flips by {metric} against {}",
+        line(&evidence.experiment),
+        line(&evidence.run),
+        line(reference)
+    )];
+    for (model, variant, flips) in flips {
+        let own: Vec<Flip> = flips
+            .iter()
+            .filter(|it| it.metric == metric)
+            .cloned()
+            .collect();
+        lines.push(String::new());
+        let none = if own.is_empty() { ": none" } else { "" };
+        lines.push(format!("{} · {}{none}", line(model), line(variant)));
+        let lists = flip_lists(&own, unit, MAX_SHOWN);
+        lines.extend(lists.iter().map(|it| format!("  {it}")));
     }
+    lines.iter().map(|it| wrapped(it, style) + "\n").collect()
+}
+
+/// The same as JSON, by every metric of single examples.
+pub fn flips_json(evidence: &Evidence, reference: &str, flips: &Flips) -> Value {
+    json!({
+        "schema_version": JSON_VERSION,
+        "experiment": evidence.experiment,
+        "run": evidence.run,
+        "reference": reference,
+        "flips": flip_values(flips),
+    })
+}
+
+/// The metric of single examples that tells most about another one.
+pub fn per_case(metric: &str) -> &str {
+    match metric {
+        "loglikelihood_per_token" | "loglikelihood_per_byte" | "bits_per_byte" => "loglikelihood",
+        "bleu" => "sentence_bleu",
+        "chrf" | "chrf++" => "sentence_chrf",
+        "macro_f1" => "acc",
+        other => other,
+    }
+}
+
+/// A value with its unit, such as `87.5 %`.
+pub fn value(unit: Unit, value: f64) -> String {
+    let space = if unit.as_str().is_empty() { "" } else { " " };
+    format!("{}{space}{}", number::value(unit, value), unit.as_str())
+}
+
+/// Flips of one metric, a line for each kind, what got worse first; at most `max` ids each.
+pub fn flip_lists(flips: &[Flip], unit: Unit, max: usize) -> Vec<String> {
+    let kinds = [
+        FlipKind::Broke,
+        FlipKind::Worsened,
+        FlipKind::Fixed,
+        FlipKind::Improved,
+    ];
+    let of_kind = |kind: FlipKind| {
+        let of_kind: Vec<&Flip> = flips.iter().filter(|it| it.kind == kind).collect();
+        if of_kind.is_empty() {
+            return None;
+        }
+        let one = |it: &&Flip| match kind {
+            FlipKind::Broke | FlipKind::Fixed => line(&it.example_id),
+            FlipKind::Worsened | FlipKind::Improved => format!(
+                "{} ({} → {})",
+                line(&it.example_id),
+                number::value(unit, it.before),
+                number::value(unit, it.after)
+            ),
+        };
+        let shown: Vec<String> = of_kind.iter().take(max).map(one).collect();
+        let more = match of_kind.len().saturating_sub(max) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let (kind, n) = (kind.as_str(), of_kind.len());
+        Some(format!("{kind} {n}: {}{more}", shown.join(", ")))
+    };
+    kinds.into_iter().filter_map(of_kind).collect()
 }
 
 /// Rows, variants, models and metrics that take no part.
@@ -402,19 +547,6 @@ pub fn json(compared: &Compared<'_>) -> Value {
             "unpaired": unpaired(&it.unpaired),
         })
     });
-    let flips = compared.flips.iter().flat_map(|(model, variant, flips)| {
-        flips.iter().map(move |it| {
-            json!({
-                "model": model,
-                "variant": variant,
-                "metric": it.metric,
-                "example_id": it.example_id,
-                "before": it.before,
-                "after": it.after,
-                "kind": it.kind.as_str(),
-            })
-        })
-    });
     let models = comparison.models.iter().map(|it| {
         let differences: Vec<&str> = it.differences.iter().map(|of| of.as_str()).collect();
         json!({"candidate": it.candidate, "reference": it.reference, "differences": differences})
@@ -433,6 +565,131 @@ pub fn json(compared: &Compared<'_>) -> Value {
         "new_metrics": comparison.new_metrics,
         "missing_metrics": comparison.missing_metrics,
         "comparisons": rows.collect::<Vec<_>>(),
-        "flips": flips.collect::<Vec<_>>(),
+        "flips": flip_values(compared.flips),
     })
+}
+
+fn flip_values(flips: &Flips) -> Vec<Value> {
+    let of_variant = |(model, variant, flips): &(String, String, Vec<Flip>)| -> Vec<Value> {
+        let one = |it: &Flip| {
+            json!({
+                "model": model,
+                "variant": variant,
+                "metric": it.metric,
+                "example_id": it.example_id,
+                "before": it.before,
+                "after": it.after,
+                "kind": it.kind.as_str(),
+            })
+        };
+        flips.iter().map(one).collect()
+    };
+    flips.iter().flat_map(of_variant).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{self, RunsOptions, sketch};
+
+    const STYLE: Style = Style {
+        color: false,
+        width: 80,
+    };
+
+    /// `bare` was edited for the worse, `few` not at all, one row is new.
+    fn runs() -> (Evidence, Evidence) {
+        let mut candidate = sketch::run("b", 40, [-0.1, 0.0]);
+        candidate.examples[7].id = "new\u{1b}[2J".to_owned();
+        (candidate, sketch::run("a", 40, [0.0, 0.0]))
+    }
+
+    fn compared(is_complete: bool, primary: &str) -> (String, Value) {
+        let (mut candidate, reference) = runs();
+        primary.clone_into(&mut candidate.primary);
+        let comparison = compare::runs(&candidate, &reference, &RunsOptions::default()).unwrap();
+        let flips: Vec<_> = ["bare", "few"]
+            .map(|variant| {
+                let mut rows = comparison.comparisons.iter();
+                let row = rows.find(|it| it.cells.candidate == variant).unwrap();
+                let flips = compare::flips(&candidate, &reference, &row.cells);
+                ("smol".to_owned(), variant.to_owned(), flips)
+            })
+            .into();
+        let compared = Compared {
+            comparison: &comparison,
+            flips: &flips,
+            is_complete,
+        };
+        (text(&compared, STYLE), json(&compared))
+    }
+
+    #[test]
+    fn a_comparison_shows_what_changed_and_by_which_examples() {
+        insta::assert_snapshot!(compared(false, "loglikelihood_per_byte").0);
+    }
+
+    #[test]
+    fn a_yes_or_no_flips_from_right_to_wrong() {
+        insta::assert_snapshot!(compared(false, "exact_match").0);
+    }
+
+    #[test]
+    fn everything_is_listed_where_asked_for() {
+        let (short, _) = compared(false, "exact_match");
+        let (all, _) = compared(true, "exact_match");
+        assert!(short.lines().count() < all.lines().count());
+        for metric in ["brier", "chrf", "loglikelihood_per_token"] {
+            let line = format!("  {metric} of smol · bare: ");
+            assert!(
+                all.lines().any(|it| it.starts_with(&line)),
+                "{metric}: {all}"
+            );
+        }
+        assert!(all.contains("bare by loglikelihood\n"), "{all}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for (text, _) in [compared(true, "acc"), compared(false, "brier")] {
+            for it in text.lines() {
+                assert!(crate::report::escape::columns(it) <= STYLE.width, "{it}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_has_the_numbers_of_the_text() {
+        let (_, json) = compared(false, "loglikelihood_per_byte");
+        let rows = json["comparisons"].as_array().unwrap();
+        let row = rows
+            .iter()
+            .find(|it| it["is_confirmatory"] == true)
+            .unwrap();
+        // 0.1 nats less for every byte.
+        assert!((row["difference"].as_f64().unwrap() + 0.1).abs() < 1e-9);
+        assert_eq!(row["verdict"], "regressed");
+        assert_eq!(row["n_pairs"], 39);
+        assert_eq!(json["unpaired_rows"].as_array().unwrap().len(), 2);
+        assert!(!json["flips"].as_array().unwrap().is_empty());
+    }
+
+    #[test]
+    fn flips_within_a_run_name_their_reference() {
+        let run = sketch::run("a", 20, [0.0, 0.2]);
+        let cells = crate::compare::CellPair {
+            candidate_model: "smol".to_owned(),
+            candidate: "few".to_owned(),
+            reference_model: "smol".to_owned(),
+            reference: "bare".to_owned(),
+        };
+        let flips = vec![(
+            "smol".to_owned(),
+            "few".to_owned(),
+            compare::flips(&run, &run, &cells),
+        )];
+        insta::assert_snapshot!(flips_text(&run, "bare", &flips, STYLE));
+        let json = flips_json(&run, "bare", &flips);
+        assert_eq!(json["reference"], "bare");
+    }
 }

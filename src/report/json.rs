@@ -31,6 +31,8 @@ struct Summary<'a> {
     margin: Option<f64>,
     metrics: Vec<MetricJson<'a>>,
     models: Vec<ModelJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Vec<serde_json::Value>>,
 }
 
 #[derive(Serialize)]
@@ -106,6 +108,15 @@ struct ComparisonJson<'a> {
 
 /// The run as JSON, pretty, ending in a line feed.
 pub fn summary(input: &ReportInput) -> String {
+    with_checks(input, None)
+}
+
+/// The run as JSON with what its gates said, as [`super::checks::json`] gives it.
+pub fn judged(input: &ReportInput, checks: Vec<serde_json::Value>) -> String {
+    with_checks(input, Some(checks))
+}
+
+fn with_checks(input: &ReportInput, checks: Option<Vec<serde_json::Value>>) -> String {
     let control = input
         .control
         .and_then(|it| input.models.first()?.variants.get(it));
@@ -128,6 +139,7 @@ pub fn summary(input: &ReportInput) -> String {
             .map(|(i, it)| metric(input, i, it))
             .collect(),
         models: input.models.iter().map(|it| model(input, it)).collect(),
+        checks,
     };
     let text = serde_json::to_string_pretty(&summary);
     // Infinite and undefined numbers become null, and every key is a string.

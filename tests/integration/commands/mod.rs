@@ -3,6 +3,8 @@
 //! A [`Bench`] is a folder of its own with a model, data and experiments, so that tests
 //! run side by side and never touch the results of the project.
 
+mod check;
+mod compare;
 mod evidence;
 mod interrupt;
 mod model_info;
