@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::compare::{self, Evidence, RunComparison, RunsOptions};
-use harness::experiment::GateSpec;
+use harness::compare::{self, CellPair, Evidence, RunComparison, RunsOptions};
+use harness::experiment::{Against as GateAgainst, GateSpec, Rule};
 use harness::plan::Plan;
-use harness::report::checks;
+use harness::report::checks::{self, CheckLine};
 use harness::report::comparison::{self as report, Compared};
+use harness::report::{Checked, CheckedGate};
 use serde_json::json;
 
 use super::args::CheckArgs;
-use super::compare::flips;
+use super::ci;
+use super::compare::{Flips, flips};
 use super::exit::Exit;
 use super::gates::{self, DEFAULT_BASELINE, Judging};
 use super::output::{self, OutputError};
@@ -182,8 +184,22 @@ fn tell(
         .anchor
         .as_ref()
         .and_then(|anchor| compare::runs(judging.candidate, anchor, &judging.options).ok());
-    let exit = exit.worst(judged.exit());
     let file = judged.file();
+    let lines = judged.check_lines(&file).into_iter();
+    let checks: Vec<CheckedGate<'_>> = lines.map(|it| with_flips(it, judging, &changes)).collect();
+    let reports = Checked {
+        checks: &checks,
+        compared,
+        base: &base.name,
+        new_variants: &judged.covered.new_variants,
+        is_incomplete: exit == Exit::Incomplete,
+        drift: drift.as_ref(),
+        command: &ci::command(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let exit = exit
+        .worst(judged.exit())
+        .worst(ci::write(args, &judged.gates_file, &reports));
     let text = if args.measure.json {
         output::json(&json!({
             "schema_version": JSON_VERSION,
@@ -205,6 +221,46 @@ fn tell(
     };
     output::result(&text)?;
     Ok(exit)
+}
+
+/// The check with what changed against its reference, or the base where it has none.
+fn with_flips<'a>(
+    line: CheckLine<'a>,
+    judging: &Judging<'_>,
+    since_base: &Flips,
+) -> CheckedGate<'a> {
+    let label = &line.check.label;
+    let rule = judging.gates.get(label.gate_index).map(|it| &it.rule);
+    let other = match rule {
+        Some(Rule::Compare { against, .. }) => match &against.value {
+            GateAgainst::Variant(other) => Some(other),
+            GateAgainst::Baseline => None,
+        },
+        _ => None,
+    };
+    let (against, flips) = match other {
+        Some(reference) => {
+            let cells = CellPair {
+                candidate_model: label.model.clone(),
+                candidate: label.variant.clone(),
+                reference_model: label.model.clone(),
+                reference: reference.clone(),
+            };
+            let flips = compare::flips(judging.candidate, judging.candidate, &cells);
+            (reference.clone(), flips)
+        }
+        None => {
+            let base = judging.base.map_or(String::new(), |it| it.name.clone());
+            let of = |it: &&(String, String, _)| (&it.0, &it.1) == (&label.model, &label.variant);
+            let found = since_base.iter().find(of);
+            (base, found.map_or(Vec::new(), |it| it.2.clone()))
+        }
+    };
+    CheckedGate {
+        line,
+        against,
+        flips,
+    }
 }
 
 /// How far the candidate has come from the first baseline of the line.

@@ -96,7 +96,11 @@ impl CheckedGate<'_> {
         let label = &self.line.check.label;
         let against = label.reference.as_ref();
         let against = against.map_or(String::new(), |it| format!(" vs {}", line(it)));
-        format!("{} · {}{against}", line(&label.metric), line(&label.variant))
+        format!(
+            "{} · {}{against}",
+            line(&label.metric),
+            line(&label.variant)
+        )
     }
 
     /// Where the gate stands: `file.toml:12`, on one line.

@@ -111,3 +111,85 @@ fn data(text: &str) -> String {
 fn property(text: &str) -> String {
     data(&line(text)).replace(':', "%3A").replace(',', "%2C")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::checked_fixture::{Fixture, PAYLOADS, failed};
+
+    const FILE: &str = "prompts/sentiment.toml";
+
+    #[test]
+    fn what_fails_or_warns_is_annotated() {
+        insta::assert_snapshot!(Fixture::new().with(|it| annotations(it, FILE)));
+    }
+
+    #[test]
+    fn there_are_never_more_than_github_shows() {
+        for n in 0..30 {
+            let mut fixture = Fixture::new();
+            fixture.checks = (0..n).map(|i| failed(&format!("v{i}"))).collect();
+            let all = fixture.with(|it| annotations(it, FILE));
+            assert_eq!(all.lines().count(), n.min(10), "{all}");
+            assert_eq!(all.contains("more checks"), 10 < n);
+            fixture.is_incomplete = true;
+            let all = fixture.with(|it| annotations(it, FILE));
+            assert_eq!(all.lines().count(), (n + 1).min(10), "{all}");
+        }
+        let mut fixture = Fixture::new();
+        fixture.checks = (0..13).map(|i| failed(&format!("v{i}"))).collect();
+        let all = fixture.with(|it| annotations(it, FILE));
+        assert!(all.contains("4 more checks"), "9 of 13 are shown: {all}");
+    }
+
+    /// Reads a command as the runner does: properties up to the next `::`, then the message.
+    fn read(command: &str) -> (String, Vec<(String, String)>, String) {
+        let rest = command.strip_prefix("::").unwrap();
+        let (head, message) = rest.split_once("::").unwrap();
+        let (name, properties) = head.split_once(' ').unwrap();
+        let property = |it: &str| {
+            let (key, value) = it.split_once('=').unwrap();
+            let value = value.replace("%3A", ":").replace("%2C", ",");
+            (key.to_owned(), decoded(&value))
+        };
+        let properties = properties.split(',').map(property).collect();
+        (name.to_owned(), properties, decoded(message))
+    }
+
+    fn decoded(text: &str) -> String {
+        text.replace("%0D", "\r")
+            .replace("%0A", "\n")
+            .replace("%25", "%")
+    }
+
+    fn assert_one_command(payload: &str) {
+        let all = Fixture::of_text(payload).with(|it| annotations(it, payload));
+        assert_eq!(all.matches(['\n', '\r']).count(), 1, "{all:?}");
+        let (name, properties, message) = read(all.trim_end_matches('\n'));
+        let keys: Vec<&str> = properties.iter().map(|it| it.0.as_str()).collect();
+        assert_eq!(
+            (name.as_str(), keys),
+            ("error", vec!["file", "line", "title"])
+        );
+        assert_eq!(properties[0].1, line(payload));
+        assert_eq!(properties[1].1, "21");
+        let reason = head(&format!("not comparable: {payload}"), REASON_WIDTH);
+        assert_eq!(message.split_once('\n').unwrap().1, reason);
+    }
+
+    #[test]
+    fn no_text_starts_a_command() {
+        for payload in PAYLOADS {
+            assert_one_command(payload);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_command(text in any::<String>()) {
+            assert_one_command(&text);
+        }
+    }
+}

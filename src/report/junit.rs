@@ -147,3 +147,280 @@ fn safe(text: &str) -> String {
     text.replace('\u{fffe}', "\\u{fffe}")
         .replace('\u{ffff}', "\\u{ffff}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compare::FlipKind;
+    use crate::report::checked_fixture::{Fixture, PAYLOADS, flip};
+
+    /// An element with its attributes, text and children.
+    #[derive(Debug, Default)]
+    struct Element {
+        name: String,
+        attributes: Vec<(String, String)>,
+        text: String,
+        children: Vec<Element>,
+    }
+
+    impl Element {
+        fn get(&self, name: &str) -> Option<&str> {
+            let found = self.attributes.iter().find(|it| it.0 == name);
+            found.map(|it| it.1.as_str())
+        }
+
+        fn cases(&self) -> impl Iterator<Item = &Self> {
+            self.children.iter().flat_map(|it| it.named("testcase"))
+        }
+
+        fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+            self.children.iter().filter(move |it| it.name == name)
+        }
+    }
+
+    /// A strict reader of the part of XML 1.0 that is written here; panics at anything else.
+    fn parse(xml: &str) -> Element {
+        assert!(xml.chars().all(is_xml), "a character that XML 1.0 forbids");
+        let body = xml.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>");
+        let mut rest = body.expect("a declaration");
+        let mut open = vec![Element::default()];
+        while !rest.is_empty() {
+            let Some(tag) = rest.strip_prefix('<') else {
+                let end = rest.find('<').unwrap_or(rest.len());
+                open.last_mut().unwrap().text += &plain(&rest[..end]);
+                rest = &rest[end..];
+                continue;
+            };
+            // No value holds a raw `>`, see `plain`.
+            let (tag, after) = tag.split_once('>').expect("an end of the tag");
+            rest = after;
+            if let Some(name) = tag.strip_prefix('/') {
+                let done = open.pop().unwrap();
+                assert_eq!(done.name, name);
+                open.last_mut().expect("a parent").children.push(done);
+                continue;
+            }
+            let (tag, is_empty) = tag.strip_suffix('/').map_or((tag, false), |it| (it, true));
+            let element = start_tag(tag);
+            if is_empty {
+                open.last_mut().unwrap().children.push(element);
+            } else {
+                open.push(element);
+            }
+        }
+        assert_eq!(open.len(), 1, "every element is closed");
+        let mut root = open.pop().unwrap().children;
+        assert_eq!(root.len(), 1);
+        root.remove(0)
+    }
+
+    fn start_tag(tag: &str) -> Element {
+        let (name, mut rest) = tag.split_once(' ').unwrap_or((tag, ""));
+        assert!(
+            name.bytes().all(|it| it.is_ascii_lowercase() || it == b'-'),
+            "{name}"
+        );
+        let mut attributes = Vec::new();
+        while !rest.is_empty() {
+            let (key, after) = rest.split_once("=\"").expect("an attribute");
+            let (value, after) = after.split_once('"').expect("an end of the value");
+            assert!(attributes.iter().all(|it: &(String, String)| it.0 != key));
+            attributes.push((key.to_owned(), plain(value)));
+            rest = after.strip_prefix(' ').unwrap_or(after);
+        }
+        Element {
+            name: name.to_owned(),
+            attributes,
+            ..Element::default()
+        }
+    }
+
+    /// The text that stands for itself, with its character references resolved.
+    fn plain(raw: &str) -> String {
+        assert!(!raw.contains(['<', '>']), "{raw}");
+        let mut text = String::new();
+        let mut rest = raw;
+        while let Some((before, after)) = rest.split_once('&') {
+            let (name, after) = after.split_once(';').expect("a whole reference");
+            text += before;
+            text.push(match name {
+                "lt" => '<',
+                "gt" => '>',
+                "amp" => '&',
+                "quot" => '"',
+                "apos" => '\'',
+                "#10" | "#xA" => '\n',
+                other => panic!("the reference `{other}`"),
+            });
+            rest = after;
+        }
+        text + rest
+    }
+
+    /// `Char` of XML 1.0, section 2.2.
+    fn is_xml(it: char) -> bool {
+        matches!(it, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+    }
+
+    /// Elements and attributes that `junit-10.xsd` of Jenkins' xUnit plugin knows, with those it
+    /// demands, and whether the sums are right.
+    fn assert_valid(root: &Element) {
+        let table: [(&str, &[&str], &[&str], &[&str]); 8] = [
+            (
+                "testsuites",
+                &["name", "tests", "failures", "errors"],
+                &[],
+                &["testsuite"],
+            ),
+            (
+                "testsuite",
+                &["name", "tests", "failures", "errors", "skipped"],
+                &["name", "tests", "failures", "errors"],
+                &["properties", "testcase"],
+            ),
+            ("properties", &[], &[], &["property"]),
+            ("property", &["name", "value"], &["name", "value"], &[]),
+            (
+                "testcase",
+                &["name", "classname"],
+                &["name", "classname"],
+                &["skipped", "error", "failure", "system-out"],
+            ),
+            ("failure", &["type", "message"], &["type", "message"], &[]),
+            ("error", &["type", "message"], &["type", "message"], &[]),
+            ("skipped", &["type", "message"], &["type", "message"], &[]),
+        ];
+        fn visit(element: &Element, table: &[(&str, &[&str], &[&str], &[&str])]) {
+            if element.name == "system-out" {
+                assert!(element.attributes.is_empty() && element.children.is_empty());
+                return;
+            }
+            let row = table.iter().find(|it| it.0 == element.name);
+            let (_, known, demanded, children) = row.unwrap_or_else(|| panic!("{element:?}"));
+            for (name, _) in &element.attributes {
+                assert!(known.contains(&name.as_str()), "{}.{name}", element.name);
+            }
+            assert!(
+                demanded.iter().all(|it| element.get(it).is_some()),
+                "{element:?}"
+            );
+            for child in &element.children {
+                assert!(children.contains(&child.name.as_str()), "{element:?}");
+                visit(child, table);
+            }
+        }
+        visit(root, &table);
+        let n = |of: &Element, name| of.get(name).unwrap().parse::<usize>().unwrap();
+        let holding = |suite: &Element, name: &str| {
+            let cases = suite.named("testcase");
+            cases.filter(|it| it.named(name).next().is_some()).count()
+        };
+        let mut sums = [0; 3];
+        for suite in &root.children {
+            let counts = [
+                suite.named("testcase").count(),
+                holding(suite, "failure"),
+                holding(suite, "error"),
+            ];
+            assert_eq!(
+                counts,
+                ["tests", "failures", "errors"].map(|it| n(suite, it))
+            );
+            assert_eq!(holding(suite, "skipped"), n(suite, "skipped"));
+            sums = std::array::from_fn(|i| sums[i] + counts[i]);
+        }
+        assert_eq!(sums, ["tests", "failures", "errors"].map(|it| n(root, it)));
+        let names: HashSet<_> = root
+            .cases()
+            .map(|it| (it.get("classname"), it.get("name")))
+            .collect();
+        assert_eq!(names.len(), root.cases().count(), "names tell cases apart");
+    }
+
+    #[test]
+    fn every_kind_of_check_has_its_element() {
+        let text = Fixture::new().with(xml);
+        assert_valid(&parse(&text));
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn equal_checks_give_equal_bytes() {
+        assert_eq!(Fixture::new().with(xml), Fixture::new().with(xml));
+    }
+
+    #[test]
+    fn a_run_without_enough_scores_is_not_green() {
+        let mut fixture = Fixture::new();
+        fixture.checks.truncate(1);
+        fixture.is_incomplete = true;
+        let root = parse(&fixture.with(xml));
+        assert_valid(&root);
+        assert_eq!(
+            (root.get("tests"), root.get("errors")),
+            (Some("2"), Some("1"))
+        );
+    }
+
+    #[test]
+    fn every_model_is_a_suite() {
+        let mut fixture = Fixture::new();
+        fixture.checks[1].label.model = "large".to_owned();
+        let root = parse(&fixture.with(xml));
+        assert_valid(&root);
+        let suites = root.children.iter().map(|it| it.get("name").unwrap());
+        assert_eq!(
+            suites.collect::<Vec<_>>(),
+            ["translate.smol", "translate.large"]
+        );
+    }
+
+    #[test]
+    fn at_most_twenty_examples_are_named() {
+        let mut fixture = Fixture::new();
+        fixture.broken = (0..50)
+            .map(|i| flip(&format!("r-{i:03}"), FlipKind::Broke))
+            .collect();
+        let text = fixture.with(xml);
+        assert!(text.contains("r-019") && !text.contains("r-020"), "{text}");
+        assert!(text.contains("… and 30 more"));
+    }
+
+    /// Whatever stands in a name is read back as the terminal shows it.
+    fn assert_round_trip(payload: &str) {
+        let root = parse(&Fixture::of_text(payload).with(xml));
+        assert_valid(&root);
+        let shown = safe(&line(payload));
+        let case = root.cases().next().unwrap();
+        assert_eq!(
+            case.get("name"),
+            Some(&*format!("{shown} · few vs {shown}"))
+        );
+        assert_eq!(case.get("classname"), Some(&*format!("{shown}.{shown}")));
+        let failure = &case.children[0];
+        assert!(
+            failure
+                .text
+                .contains(&format!("  worsened  {shown}  100.0 → 0.0\n")),
+            "{failure:?}"
+        );
+    }
+
+    #[test]
+    fn no_text_ends_an_element() {
+        for payload in PAYLOADS {
+            assert_round_trip(payload);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back(text in any::<String>()) {
+            assert_round_trip(&text);
+        }
+    }
+}

@@ -365,3 +365,173 @@ fn code_in_html(text: &str) -> String {
     }
     shown + "</code>"
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compare::FlipKind;
+    use crate::report::checked_fixture::{Fixture, PAYLOADS, failed, flip};
+
+    fn comment(fixture: &Fixture) -> String {
+        fixture.with(|it| text(it, COMMENT_LIMIT))
+    }
+
+    #[test]
+    fn every_kind_of_check_is_told() {
+        insta::assert_snapshot!(comment(&Fixture::new()));
+    }
+
+    #[test]
+    fn an_incomplete_run_says_so() {
+        let mut fixture = Fixture::new();
+        fixture.checks.truncate(1);
+        fixture.is_incomplete = true;
+        let text = comment(&fixture);
+        assert!(text.starts_with("### `translate`: incomplete\n\n1 check: 1 passed.\n"));
+        assert!(text.contains(INCOMPLETE));
+    }
+
+    /// The text without its code spans, read as CommonMark 0.31 does (section 6.1): a span ends at
+    /// the first run of as many backticks as began it.
+    fn outside_spans(text: &str) -> String {
+        let mut outside = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find('`') {
+            let (before, at) = rest.split_at(start);
+            let n = at.len() - at.trim_start_matches('`').len();
+            outside += before;
+            let mut inside = &at[n..];
+            loop {
+                let end = inside.find('`').expect("every span ends");
+                let after = &inside[end..];
+                let m = after.len() - after.trim_start_matches('`').len();
+                assert!(!inside[..end].contains('\n'), "a span ends on its line");
+                inside = &after[m..];
+                if m == n {
+                    break;
+                }
+            }
+            outside.push('S');
+            rest = inside;
+        }
+        outside + rest
+    }
+
+    /// `<code>` with nothing but letters, spaces and references to single characters in it.
+    fn without_html_code(text: &str) -> String {
+        let mut outside = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("<code>") {
+            let (inside, after) = after.split_once("</code>").expect("it is closed");
+            for part in inside.split("&#").skip(1) {
+                let digits = part.split(';').next().unwrap();
+                assert!(digits.bytes().all(|it| it.is_ascii_digit()), "{inside}");
+            }
+            let bare = inside.replace("&#", "").replace(';', "");
+            assert!(!bare.contains(|it: char| it.is_ascii_punctuation() || it.is_control()));
+            outside += before;
+            outside.push('H');
+            rest = after;
+        }
+        outside + rest
+    }
+
+    /// The same structure as with a harmless word in place of the text.
+    fn assert_inert(payload: &str) {
+        let structure = |text: &str| {
+            let page = comment(&Fixture::of_text(text));
+            assert!(page.len() <= COMMENT_LIMIT);
+            without_html_code(&outside_spans(&page))
+        };
+        assert_eq!(structure(payload), structure("word"), "{payload:?}");
+        let cell = span(payload, NAME_WIDTH);
+        assert!(!cell.contains(['|', '\n', '\r']), "{cell}");
+    }
+
+    #[test]
+    fn no_text_changes_the_structure() {
+        for payload in PAYLOADS {
+            assert_inert(payload);
+        }
+    }
+
+    #[test]
+    fn a_span_shows_what_it_holds() {
+        for (text, expected) in [
+            ("few", "`few`"),
+            ("a`b", "``a`b``"),
+            ("`", "`` ` ``"),
+            ("``", "``` `` ```"),
+            (" a ", "`  a  `"),
+            (" ", "` `"),
+            ("", "` `"),
+            ("a|b", "`a\\u{7c}b`"),
+            ("<b>&amp;@x#1", "`<b>&amp;@x#1`"),
+        ] {
+            assert_eq!(code(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_summary_tells_names_by_reference() {
+        assert_eq!(code_in_html("a<@b>"), "<code>a&#60;&#64;b&#62;</code>");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_between_rows() {
+        let mut fixture = Fixture::new();
+        fixture.checks = (0..20_000).map(|i| failed(&format!("v{i:05}"))).collect();
+        for limit in [MIN_LIMIT, COMMENT_LIMIT, SUMMARY_LIMIT] {
+            let text = fixture.with(|it| text(it, limit));
+            assert!(
+                text.len() <= limit && limit - 2_000 < text.len(),
+                "{}",
+                text.len()
+            );
+            assert!(text.contains("rows left out"), "{limit}");
+            assert!(text.contains("Reproduce with"), "the end stays");
+            let rows = text.lines().filter(|it| it.starts_with("| "));
+            assert!(
+                rows.into_iter().all(|it| it.ends_with(" |")),
+                "rows are whole"
+            );
+        }
+    }
+
+    #[test]
+    fn at_most_twenty_examples_are_named() {
+        let mut fixture = Fixture::new();
+        fixture.broken = (0..50)
+            .map(|i| flip(&format!("r-{i:03}"), FlipKind::Broke))
+            .collect();
+        let text = comment(&fixture);
+        assert!(text.contains("50 examples worse by") && text.contains("The first 20"));
+        assert!(text.contains("r-019") && !text.contains("r-020"));
+    }
+
+    /// The longest names there can be, of the widest characters.
+    #[test]
+    fn long_names_do_not_break_the_limit() {
+        for unit in ["|", "`", "\u{202e}", "\u{301}", "𝟙", "<"] {
+            let fixture = Fixture::of_text(&unit.repeat(100_000));
+            for limit in [MIN_LIMIT, COMMENT_LIMIT] {
+                let n_bytes = fixture.with(|it| text(it, limit)).len();
+                assert!(n_bytes <= limit, "{unit:?} takes {n_bytes} of {limit}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_inert(text in any::<String>()) {
+            assert_inert(&text);
+        }
+
+        #[test]
+        fn any_signs_are_inert(text in "[`|\\\\<>&@#*_ \n\\[\\]()!~:.a-]{0,40}") {
+            assert_inert(&text);
+        }
+    }
+}

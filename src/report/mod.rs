@@ -13,6 +13,8 @@
 
 pub mod cases_json;
 mod checked;
+#[cfg(test)]
+mod checked_fixture;
 pub mod checks;
 pub mod comparison;
 pub mod escape;
