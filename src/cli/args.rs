@@ -101,6 +101,16 @@ pub(crate) struct CheckArgs {
     /// Compare on the common rows even where more than 10 % of the rows differ
     #[arg(long, help_heading = "Comparison")]
     pub(crate) common_rows: bool,
+    /// Write the checks as JUnit XML
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Annotate the gates that fail or warn in GitHub Actions (on stderr), and append to the step
+    /// summary (`$GITHUB_STEP_SUMMARY`)
+    #[arg(long, help_heading = "Reports")]
+    pub(crate) github: bool,
+    /// Write checks, gains and broken examples as Markdown, for a comment on a pull request
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub(crate) markdown: Option<PathBuf>,
     /// What is measured, and how.
     #[command(flatten)]
     pub(crate) measure: MeasureArgs,
@@ -108,6 +118,7 @@ pub(crate) struct CheckArgs {
 
 /// `harness compare`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
 pub(crate) struct CompareArgs {
     /// What it is held against: a run, a baseline, or RUN:VARIANT
     #[arg(value_name = "A")]
@@ -268,6 +279,7 @@ pub(crate) struct TryArgs {
 
 /// `harness show`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
 pub(crate) struct ShowArgs {
     /// Run to show: `latest`, `latest~1`, `EXPERIMENT/latest`, the start of an id, or a path
     #[arg(value_name = "RUN", default_value = "latest")]

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::compare::{self, CompareRunsError, Evidence, RunComparison, RunsOptions};
-use harness::experiment::GateSpec;
+use harness::compare::{self, CellPair, CompareRunsError, Evidence, RunComparison, RunsOptions};
+use harness::experiment::{Against as GateAgainst, GateSpec, Rule};
 use harness::plan::Plan;
-use harness::report::checks;
+use harness::report::checks::{self, CheckLine};
 use harness::report::comparison::{self as report, Compared};
 use harness::report::escape::line;
+use harness::report::{Checked, CheckedGate};
 use serde_json::json;
 
 use super::args::{CheckArgs, Verbosity};
-use super::compare::flips;
+use super::ci;
+use super::compare::{Flips, flips};
 use super::exit::Exit;
 use super::gates::{self, DEFAULT_BASELINE, Judging};
 use super::output::{self, OutputError};
@@ -65,7 +67,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, OutputError> {
         across_models: args.across_models,
         common_rows: args.common_rows,
     };
-    if let Some(err) = refusal(&plan, &against, base_plan.as_ref(), &options) {
+    if let Some(err) = refusal(&plan, &against, base_plan.as_ref(), options) {
         output::error(&err, err.hint());
         return Ok(Exit::Refused);
     }
@@ -117,7 +119,7 @@ fn refusal(
     plan: &Plan,
     against: &Against,
     base_plan: Option<&(PathBuf, Plan)>,
-    options: &RunsOptions,
+    options: RunsOptions,
 ) -> Option<CompareRunsError> {
     match (against, base_plan) {
         (Against::Side(side), _) => gates::refusal(plan, &side.evidence, options),
@@ -209,8 +211,22 @@ fn tell(
         .anchor
         .as_ref()
         .map(|anchor| compare::runs(judging.candidate, anchor, &judging.options));
-    let exit = exit.worst(judged.exit());
     let file = judged.file();
+    let lines = judged.check_lines(&file).into_iter();
+    let checks: Vec<CheckedGate<'_>> = lines.map(|it| with_flips(it, judging, &changes)).collect();
+    let reports = Checked {
+        checks: &checks,
+        compared,
+        base: &base.name,
+        new_variants: &judged.covered.new_variants,
+        is_incomplete: exit == Exit::Incomplete,
+        drift: drift.as_ref().and_then(|it| it.as_ref().ok()),
+        command: &ci::command(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let exit = exit
+        .worst(judged.exit())
+        .worst(ci::write(args, &judged.gates_file, &reports));
     let text = if args.measure.json {
         output::json(&json!({
             "schema_version": JSON_VERSION,
@@ -234,6 +250,43 @@ fn tell(
     Ok(exit)
 }
 
+/// The check with what changed against its reference, or the base where it has none.
+fn with_flips<'a>(
+    line: CheckLine<'a>,
+    judging: &Judging<'_>,
+    since_base: &Flips,
+) -> CheckedGate<'a> {
+    let label = &line.check.label;
+    let rule = judging.gates.get(label.gate_index).map(|it| &it.rule);
+    let other = match rule {
+        Some(Rule::Compare { against, .. }) => match &against.value {
+            GateAgainst::Variant(other) => Some(other),
+            GateAgainst::Baseline => None,
+        },
+        _ => None,
+    };
+    let (against, flips) = if let Some(reference) = other {
+        let cells = CellPair {
+            candidate_model: label.model.clone(),
+            candidate: label.variant.clone(),
+            reference_model: label.model.clone(),
+            reference: reference.clone(),
+        };
+        let flips = compare::flips(judging.candidate, judging.candidate, &cells);
+        (reference.clone(), flips)
+    } else {
+        let base = judging.base.map_or(String::new(), |it| it.name.clone());
+        let of = |it: &&(String, String, _)| (&it.0, &it.1) == (&label.model, &label.variant);
+        let found = since_base.iter().find(of);
+        (base, found.map_or(Vec::new(), |it| it.2.clone()))
+    };
+    CheckedGate {
+        line,
+        against,
+        flips,
+    }
+}
+
 /// How far the candidate has come from the first baseline of the line.
 fn drift_text(
     drift: Option<&Result<RunComparison, CompareRunsError>>,
@@ -245,8 +298,9 @@ fn drift_text(
     let lines: String = match drift {
         Ok(drift) => {
             let rows = drift.comparisons.iter().filter(|it| it.is_confirmatory);
-            rows.map(|it| format!("  {}\n", report::gain_line(it)))
-                .collect()
+            rows.fold(String::new(), |text, it| {
+                text + "  " + &report::gain_line(it) + "\n"
+            })
         }
         Err(err) => format!("  not compared: {}\n", line(&err.to_string())),
     };

@@ -96,15 +96,14 @@ fn compared(
 ) -> Result<(RunComparison, Flips), CompareRunsError> {
     let (one, other) = (&candidate.evidence, &reference.evidence);
     let variants = (split(&args.candidate).1, split(&args.reference).1);
-    let comparison = match variants {
-        (Some(variant), Some(against)) => compare::variants_of(one, variant, against)?,
-        _ => {
-            let options = RunsOptions {
-                across_models: args.across_models,
-                common_rows: args.common_rows,
-            };
-            compare::runs(one, other, &options)?
-        }
+    let comparison = if let (Some(variant), Some(against)) = variants {
+        compare::variants_of(one, variant, against)?
+    } else {
+        let options = RunsOptions {
+            across_models: args.across_models,
+            common_rows: args.common_rows,
+        };
+        compare::runs(one, other, &options)?
     };
     let flips = flips(one, other, &comparison);
     Ok((comparison, flips))

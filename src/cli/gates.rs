@@ -253,14 +253,14 @@ pub(crate) fn base_of_run(results: &Path, plan: &Plan) -> Result<Option<Side>, S
 pub(crate) fn refusal(
     plan: &Plan,
     base: &Evidence,
-    options: &RunsOptions,
+    options: RunsOptions,
 ) -> Option<CompareRunsError> {
     let numerics: Vec<String> = base.models.iter().map(|it| it.numerics.clone()).collect();
     let outline = outline(plan, "", |name| {
         let index = base.model(name).unwrap_or_default();
         numerics.get(index).cloned().unwrap_or_default()
     })?;
-    let error = compare::runs(&outline, base, options).err()?;
+    let error = compare::runs(&outline, base, &options).err()?;
     // An outline has no answers, which is no fault of either side.
     (!matches!(error, CompareRunsError::Evidence { .. })).then_some(error)
 }

@@ -8,6 +8,7 @@ mod analysis;
 mod args;
 mod baseline;
 mod check;
+mod ci;
 mod compare;
 mod draw;
 mod execute;

@@ -254,7 +254,7 @@ pub fn gain_line(row: &PairedComparison) -> String {
     )
 }
 
-fn verdict(row: &PairedComparison) -> String {
+pub(super) fn verdict(row: &PairedComparison) -> String {
     let word = row.verdict.name();
     match row.method() {
         "identical" => format!("{word} (identical)"),
@@ -265,7 +265,7 @@ fn verdict(row: &PairedComparison) -> String {
 }
 
 /// Three decimals; smaller ones say so.
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     if p < 0.001 {
         "< 0.001".to_owned()
     } else {

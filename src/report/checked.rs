@@ -1,0 +1,123 @@
+//! What a check came to, for reports that are read away from the terminal.
+//!
+//! [`Checked`] holds what [`super::junit`], [`super::github`] and [`super::markdown`] show, so
+//! that they cannot tell different stories. The examples behind a check are those that got worse
+//! by its own metric against what it is held against; they are never counted, only named.
+
+use crate::compare::{Flip, FlipKind, RunComparison};
+use crate::gate::{Outcome, State};
+use crate::metric::Unit;
+
+use super::checks::CheckLine;
+use super::comparison::Compared;
+use super::escape::line;
+use super::number;
+
+/// Broken examples that are named for one check.
+pub(super) const MAX_BROKEN: usize = 20;
+
+/// What stands for a run with fewer scores than it needs.
+pub(super) const INCOMPLETE: &str = "more cases have no score than the experiment allows";
+
+/// Everything that came of one experiment's gates.
+#[derive(Debug, Clone, Copy)]
+pub struct Checked<'a> {
+    /// Every check, in the order of the gates.
+    pub checks: &'a [CheckedGate<'a>],
+    /// The run against its base.
+    pub compared: Compared<'a>,
+    /// The base, as a name for people, such as `baseline main`.
+    pub base: &'a str,
+    /// Variants that the base does not have, and so no gate against it judges.
+    pub new_variants: &'a [String],
+    /// Whether a run has more cases without a score than allowed, whatever the gates say.
+    pub is_incomplete: bool,
+    /// How far the candidate has come from the first baseline of the line.
+    pub drift: Option<&'a RunComparison>,
+    /// The command line that does the same again.
+    pub command: &'a str,
+    /// The version of this program.
+    pub version: &'a str,
+}
+
+/// A check with the examples that changed.
+#[derive(Debug, Clone)]
+pub struct CheckedGate<'a> {
+    /// The check and its place.
+    pub line: CheckLine<'a>,
+    /// What the flips are against: the check's reference, or the base for `min` and `max`.
+    pub against: String,
+    /// What changed by any metric, the largest change first within each.
+    pub flips: Vec<Flip>,
+}
+
+impl Checked<'_> {
+    /// What all of it amounts to.
+    pub fn outcome(&self) -> Outcome {
+        let all = self.checks.iter().map(|it| it.line.check.outcome());
+        let run = if self.is_incomplete {
+            Outcome::Incomplete
+        } else {
+            Outcome::Passed
+        };
+        all.fold(run, Outcome::max)
+    }
+
+    /// `4 checks: 2 passed, 1 failed, 1 inconclusive`.
+    pub(super) fn counts(&self) -> String {
+        let states = [
+            State::Passed,
+            State::Failed,
+            State::Inconclusive,
+            State::Unscored,
+        ];
+        let of = |state: State| {
+            let all = self.checks.iter();
+            let n = all.filter(|it| it.line.check.state == state).count();
+            (0 < n).then(|| format!("{} {}", number::count(n as u64), state.name()))
+        };
+        let counts: Vec<String> = states.into_iter().filter_map(of).collect();
+        let all = number::counted(self.checks.len(), "check");
+        if counts.is_empty() {
+            return all;
+        }
+        format!("{all}: {}", counts.join(", "))
+    }
+}
+
+impl CheckedGate<'_> {
+    /// The examples that got worse by the check's metric, the largest change first.
+    pub(super) fn broken(&self) -> Vec<&Flip> {
+        broken(&self.flips, &self.line.check.label.metric)
+    }
+
+    /// `acc · few vs baseline main`, on one line.
+    pub(super) fn name(&self) -> String {
+        let label = &self.line.check.label;
+        let against = label.reference.as_ref();
+        let against = against.map_or(String::new(), |it| format!(" vs {}", line(it)));
+        format!(
+            "{} · {}{against}",
+            line(&label.metric),
+            line(&label.variant)
+        )
+    }
+
+    /// Where the gate stands: `file.toml:12`, on one line.
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}", line(self.line.file), self.line.line)
+    }
+}
+
+/// Those of `flips` that got worse by `metric`, in the same order.
+pub(super) fn broken<'a>(flips: &'a [Flip], metric: &str) -> Vec<&'a Flip> {
+    let is_worse = |it: &&Flip| matches!(it.kind, FlipKind::Broke | FlipKind::Worsened);
+    let of_metric = flips.iter().filter(|it| it.metric == metric);
+    of_metric.filter(is_worse).collect()
+}
+
+/// `100.0 → 0.0`.
+pub(super) fn change(flip: &Flip, unit: Unit) -> String {
+    let text = |value| number::value(unit, value);
+    format!("{} → {}", text(flip.before), text(flip.after))
+}
