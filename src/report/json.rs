@@ -111,9 +111,11 @@ pub fn summary(input: &ReportInput) -> String {
     with_checks(input, None)
 }
 
-/// The run as JSON with what its gates said, as [`super::checks::json`] gives it.
+/// The run as JSON with what its gates said, as [`super::checks::json`] gives it; without checks,
+/// as [`summary`].
 pub fn judged(input: &ReportInput, checks: Vec<serde_json::Value>) -> String {
-    with_checks(input, Some(checks))
+    let has_checks = !checks.is_empty();
+    with_checks(input, has_checks.then_some(checks))
 }
 
 fn with_checks(input: &ReportInput, checks: Option<Vec<serde_json::Value>>) -> String {

@@ -299,9 +299,9 @@ fn gates_of_a_run_wait_for_a_baseline_and_say_so() {
 
 #[test]
 fn floors_and_ceilings_hold_without_a_baseline() {
-    // Bits per byte are above 0, and no log-likelihood is.
+    // A text of several tokens under a random model: far below -0.5 nats, far below 1000 bits.
     let pass = "[[gates]]\nmetric = \"bits_per_byte\"\nmax = 1000.0\n";
-    let fail = "[[gates]]\nmetric = \"loglikelihood\"\nvariant = \"asked\"\nmin = 1.0\n";
+    let fail = "[[gates]]\nmetric = \"loglikelihood\"\nvariant = \"asked\"\nmin = -0.5\n";
     let bench = bench(ASKED, pass);
     let ended = bench.harness("run gated.toml -q");
     assert_code(&ended, 0);
@@ -331,7 +331,7 @@ fn floors_and_ceilings_hold_without_a_baseline() {
 /// Two files with one test each: Holm counts two, and a failing one beats a passing one.
 #[test]
 fn several_files_share_the_correction() {
-    let fail = "[[gates]]\nmetric = \"loglikelihood\"\nvariant = \"asked\"\nmin = 1.0\n";
+    let fail = "[[gates]]\nmetric = \"loglikelihood\"\nvariant = \"asked\"\nmin = -0.5\n";
     let bench = bench(ASKED, fail);
     write(
         &bench,
