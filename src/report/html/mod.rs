@@ -1,11 +1,11 @@
 //! Runs as one HTML file that a reviewer opens: rankings, differences, every example.
 //!
-//! The page is a skeleton with the runs as JSON in it ([`data`]), and a script that shows
+//! The page is a skeleton with the runs as JSON in it (`data`), and a script that shows
 //! them. It needs nothing but itself: styles and script stand in it and are allowed by
 //! their hashes, everything else is forbidden by its content security policy, requests
 //! included. Numbers that were judged (values, intervals, gains) are rounded here, as in
 //! the text report; the script rounds only values of single cases, by the same rules, which
-//! `tests/html/numbers.json` holds against [`number`](super::number).
+//! `tests/html/numbers.json` holds against `number`.
 //!
 //! Texts of data and models reach the page as JSON strings and are shown as text nodes.
 //! The page is a pure function of the runs: equal runs make equal bytes.
