@@ -13,8 +13,8 @@ use harness::gate::{
 use harness::metric::{Kind, Metric, Unit};
 use harness::plan::Plan;
 use harness::report::checks::{self, CheckLine, Expected};
-use harness::report::comparison;
 use harness::report::escape::line;
+use harness::report::flips;
 use harness::score;
 use harness::stats::Difference;
 use harness::table::BaselineError;
@@ -123,14 +123,14 @@ fn broken(of: &Judging<'_>, check: &Check) -> Vec<String> {
     let Some(cells) = cells(reference, &label.model, (&label.variant, variant)) else {
         return Vec::new();
     };
-    let metric = comparison::per_case(&label.metric);
+    let metric = flips::per_case(&label.metric);
     let lost = compare::flips(of.candidate, reference, &cells)
         .into_iter()
         .filter(|it| it.metric == metric)
         .filter(|it| matches!(it.kind, FlipKind::Broke | FlipKind::Worsened));
     let unit = of.candidate.metric(metric);
     let unit = unit.map_or(Unit::Plain, |it| of.candidate.metrics[it].metric.unit);
-    let lists = comparison::flip_lists(&lost.collect::<Vec<_>>(), unit, MAX_BROKEN);
+    let lists = flips::lists(&lost.collect::<Vec<_>>(), unit, MAX_BROKEN);
     let of_cases = if metric == label.metric {
         String::new()
     } else {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use harness::compare::{self, CellPair, Evidence};
-use harness::report::{ReportInput, cases_json, comparison, json, show, text};
+use harness::report::{ReportInput, cases_json, flips, json, show, text};
 use harness::stats::Direction;
 use harness::table;
 
@@ -25,7 +25,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
         }
     };
     if args.flips {
-        return flips(args, &folder);
+        return show_flips(args, &folder);
     }
     let run = match table::read(&folder) {
         Ok(run) => run,
@@ -71,7 +71,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
 }
 
 /// What every variant gets right or wrong that the control, or else the best one, does not.
-fn flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
+fn show_flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
     let evidence = match table::read_evidence(folder) {
         Ok(evidence) => evidence,
         Err(err) => {
@@ -83,7 +83,7 @@ fn flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
         output::note("error: no variant of this run has a value of its primary metric");
         return Ok(Exit::Refused);
     };
-    let mut flips = Vec::new();
+    let mut found = Vec::new();
     for model in &evidence.models {
         for variant in evidence.variants.iter().filter(|it| it.name != reference) {
             let cells = CellPair {
@@ -93,13 +93,13 @@ fn flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
                 reference: reference.clone(),
             };
             let of_variant = compare::flips(&evidence, &evidence, &cells);
-            flips.push((model.name.clone(), variant.name.clone(), of_variant));
+            found.push((model.name.clone(), variant.name.clone(), of_variant));
         }
     }
     output::result(&if args.json {
-        output::json(&comparison::flips_json(&evidence, &reference, &flips))
+        output::json(&flips::json(&evidence, &reference, &found))
     } else {
-        comparison::flips_text(&evidence, &reference, &flips, style())
+        flips::text(&evidence, &reference, &found, style())
     })?;
     Ok(Exit::Done)
 }

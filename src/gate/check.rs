@@ -368,7 +368,12 @@ impl fmt::Display for Reason {
             Self::Gone => f.write_str("the variant is gone and not listed as `retired`"),
             Self::NotComparable { why } => write!(f, "not comparable: {why}"),
             Self::TooManyUnscored { n, max_failed } => {
-                write!(f, "{n} examples have no score, {max_failed} are tolerated")
+                let have = if *n == 1 {
+                    "example has"
+                } else {
+                    "examples have"
+                };
+                write!(f, "{n} {have} no score, {max_failed} are tolerated")
             }
         }
     }

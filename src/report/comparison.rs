@@ -7,14 +7,13 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use serde_json::{Value, json};
 
-use crate::compare::{
-    Cause, Evidence, Flip, FlipKind, ModelDifference, PairedComparison, RunComparison, Unpaired,
-};
+use crate::compare::{Cause, Flip, ModelDifference, PairedComparison, RunComparison, Unpaired};
 use crate::metric::Unit;
 use crate::stats::Verdict;
 
 use super::Style;
 use super::escape::{self, line};
+use super::flips::{self, Flips};
 use super::number::{self, NOTHING, about, aligned, amount, counted, fixed};
 use super::ranking::listed;
 use super::wrap::wrap;
@@ -24,12 +23,6 @@ const JSON_VERSION: u32 = 1;
 
 /// Flips of one variant and kind that a comparison lists.
 const MAX_FLIPS: usize = 5;
-
-/// Flips of each kind that `show --flips` lists.
-const MAX_SHOWN: usize = 20;
-
-/// For each model and variant, what changed.
-pub type Flips = [(String, String, Vec<Flip>)];
 
 /// Ids that a line lists.
 const MAX_IDS: usize = 5;
@@ -72,7 +65,7 @@ pub fn text(compared: &Compared<'_>, style: Style) -> String {
 }
 
 /// A line broken to the width, its indent kept; a table as it is.
-fn wrapped(text: &str, style: Style) -> String {
+pub(super) fn wrapped(text: &str, style: Style) -> String {
     let unindented = text.trim_start_matches(' ');
     let n_indent = text.len() - unindented.len();
     if text.contains('\n') {
@@ -325,7 +318,8 @@ fn flip_lines(variant: &str, flips: &[Flip], compared: &Compared<'_>) -> Vec<Str
     for of_metric in flips.chunk_by(|a, b| a.metric == b.metric) {
         let metric = &of_metric[0].metric;
         let rows = &compared.comparison.comparisons;
-        let is_shown = compared.is_complete || *metric == per_case(&compared.comparison.primary);
+        let is_shown =
+            compared.is_complete || *metric == flips::per_case(&compared.comparison.primary);
         let row = rows.iter().find(|it| it.metric == *metric && is_shown);
         let Some(row) = row else {
             continue;
@@ -333,7 +327,7 @@ fn flip_lines(variant: &str, flips: &[Flip], compared: &Compared<'_>) -> Vec<Str
         lines.push(String::new());
         lines.push(format!("{} by {}", line(variant), line(metric)));
         lines.extend(
-            flip_lists(of_metric, row.unit, MAX_FLIPS)
+            flips::lists(of_metric, row.unit, MAX_FLIPS)
                 .iter()
                 .map(|it| format!("  {it}")),
         );
@@ -341,92 +335,10 @@ fn flip_lines(variant: &str, flips: &[Flip], compared: &Compared<'_>) -> Vec<Str
     lines
 }
 
-/// What each variant of a run gets right or wrong that `reference` does not, by the metric of
-/// single examples that belongs to the primary one; ends in a line feed.
-pub fn flips_text(evidence: &Evidence, reference: &str, flips: &Flips, style: Style) -> String {
-    let metric = per_case(&evidence.primary);
-    let unit = evidence.metric(metric);
-    let unit = unit.map_or(Unit::Plain, |it| evidence.metrics[it].metric.unit);
-    let mut lines = vec![format!(
-        "{} · {} · flips by {metric} against {}",
-        line(&evidence.experiment),
-        line(&evidence.run),
-        line(reference)
-    )];
-    for (model, variant, flips) in flips {
-        let own: Vec<Flip> = flips
-            .iter()
-            .filter(|it| it.metric == metric)
-            .cloned()
-            .collect();
-        lines.push(String::new());
-        let none = if own.is_empty() { ": none" } else { "" };
-        lines.push(format!("{} · {}{none}", line(model), line(variant)));
-        let lists = flip_lists(&own, unit, MAX_SHOWN);
-        lines.extend(lists.iter().map(|it| format!("  {it}")));
-    }
-    lines.iter().map(|it| wrapped(it, style) + "\n").collect()
-}
-
-/// The same as JSON, by every metric of single examples.
-pub fn flips_json(evidence: &Evidence, reference: &str, flips: &Flips) -> Value {
-    json!({
-        "schema_version": JSON_VERSION,
-        "experiment": evidence.experiment,
-        "run": evidence.run,
-        "reference": reference,
-        "flips": flip_values(flips),
-    })
-}
-
-/// The metric of single examples that tells most about another one.
-pub fn per_case(metric: &str) -> &str {
-    match metric {
-        "loglikelihood_per_token" | "loglikelihood_per_byte" | "bits_per_byte" => "loglikelihood",
-        "bleu" => "sentence_bleu",
-        "chrf" | "chrf++" => "sentence_chrf",
-        "macro_f1" => "acc",
-        other => other,
-    }
-}
-
 /// A value with its unit, such as `87.5 %`.
 pub fn value(unit: Unit, value: f64) -> String {
     let space = if unit.as_str().is_empty() { "" } else { " " };
     format!("{}{space}{}", number::value(unit, value), unit.as_str())
-}
-
-/// Flips of one metric, a line for each kind, what got worse first; at most `max` ids each.
-pub fn flip_lists(flips: &[Flip], unit: Unit, max: usize) -> Vec<String> {
-    let kinds = [
-        FlipKind::Broke,
-        FlipKind::Worsened,
-        FlipKind::Fixed,
-        FlipKind::Improved,
-    ];
-    let of_kind = |kind: FlipKind| {
-        let of_kind: Vec<&Flip> = flips.iter().filter(|it| it.kind == kind).collect();
-        if of_kind.is_empty() {
-            return None;
-        }
-        let one = |it: &&Flip| match kind {
-            FlipKind::Broke | FlipKind::Fixed => line(&it.example_id),
-            FlipKind::Worsened | FlipKind::Improved => format!(
-                "{} ({} → {})",
-                line(&it.example_id),
-                number::value(unit, it.before),
-                number::value(unit, it.after)
-            ),
-        };
-        let shown: Vec<String> = of_kind.iter().take(max).map(one).collect();
-        let more = match of_kind.len().saturating_sub(max) {
-            0 => String::new(),
-            n => format!(" and {n} more"),
-        };
-        let (kind, n) = (kind.as_str(), of_kind.len());
-        Some(format!("{kind} {n}: {}{more}", shown.join(", ")))
-    };
-    kinds.into_iter().filter_map(of_kind).collect()
 }
 
 /// Rows, variants, models and metrics that take no part.
@@ -565,32 +477,14 @@ pub fn json(compared: &Compared<'_>) -> Value {
         "new_metrics": comparison.new_metrics,
         "missing_metrics": comparison.missing_metrics,
         "comparisons": rows.collect::<Vec<_>>(),
-        "flips": flip_values(compared.flips),
+        "flips": flips::values(compared.flips),
     })
-}
-
-fn flip_values(flips: &Flips) -> Vec<Value> {
-    let of_variant = |(model, variant, flips): &(String, String, Vec<Flip>)| -> Vec<Value> {
-        let one = |it: &Flip| {
-            json!({
-                "model": model,
-                "variant": variant,
-                "metric": it.metric,
-                "example_id": it.example_id,
-                "before": it.before,
-                "after": it.after,
-                "kind": it.kind.as_str(),
-            })
-        };
-        flips.iter().map(one).collect()
-    };
-    flips.iter().flat_map(of_variant).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{self, RunsOptions, sketch};
+    use crate::compare::{self, Evidence, RunsOptions, sketch};
 
     const STYLE: Style = Style {
         color: false,
@@ -672,24 +566,5 @@ mod tests {
         assert_eq!(row["n_pairs"], 39);
         assert_eq!(json["unpaired_rows"].as_array().unwrap().len(), 2);
         assert!(!json["flips"].as_array().unwrap().is_empty());
-    }
-
-    #[test]
-    fn flips_within_a_run_name_their_reference() {
-        let run = sketch::run("a", 20, [0.0, 0.2]);
-        let cells = crate::compare::CellPair {
-            candidate_model: "smol".to_owned(),
-            candidate: "few".to_owned(),
-            reference_model: "smol".to_owned(),
-            reference: "bare".to_owned(),
-        };
-        let flips = vec![(
-            "smol".to_owned(),
-            "few".to_owned(),
-            compare::flips(&run, &run, &cells),
-        )];
-        insta::assert_snapshot!(flips_text(&run, "bare", &flips, STYLE));
-        let json = flips_json(&run, "bare", &flips);
-        assert_eq!(json["reference"], "bare");
     }
 }

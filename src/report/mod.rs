@@ -20,6 +20,7 @@ pub mod comparison;
 pub mod escape;
 #[cfg(test)]
 mod fixture;
+pub mod flips;
 pub mod github;
 pub mod html;
 mod input;

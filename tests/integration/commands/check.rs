@@ -5,8 +5,6 @@
 //! chance every time. Where a test needs a loss it measures two prompts first and saves the better
 //! one as the baseline.
 
-use std::fmt::Write as _;
-
 use harness::table;
 use serde_json::{Value as Json, json};
 
@@ -173,7 +171,6 @@ fn too_few_rows_for_a_verdict_say_how_many_it_takes() {
 fn another_file_is_run_first_and_its_gates_decide() {
     let (better, worse) = better_and_worse();
     let bench = bench(worse, &against_baseline(NEVER));
-    std::fs::create_dir(bench.path("base")).unwrap();
     write(&bench, "base.toml", better, &against_baseline("0.0"));
     let ended = bench.harness("check gated.toml --against base.toml -q");
     assert_code(&ended, 1);
@@ -250,9 +247,10 @@ fn without_a_usable_base_nothing_runs() {
 /// A model of 128 positions cannot read 200 words.
 fn with_long_row(bench: &Bench) {
     let rows = std::fs::read_to_string(bench.path("gated.jsonl")).unwrap();
-    let mut rows = rows.replace("The tree 39.", &"word ".repeat(200));
-    writeln!(rows).unwrap();
-    bench.write("gated.jsonl", rows.trim_end());
+    bench.write(
+        "gated.jsonl",
+        &rows.replace("The tree 39.", &"word ".repeat(200)),
+    );
 }
 
 #[test]
@@ -270,7 +268,7 @@ fn unscored_examples_end_with_3_unless_every_gate_tolerates_them() {
     assert_code(&bench.harness("run gated.toml -q"), 3);
     let ended = bench.harness("check gated.toml -q");
     assert_code(&ended, 3);
-    assert_says(&ended.stdout, "1 examples have no score, 0 are tolerated");
+    assert_says(&ended.stdout, "1 example has no score, 0 are tolerated");
     let partly = format!("{tolerant}variant = \"asked\"\n");
     write(&bench, "gated.toml", ASKED, &partly);
     assert_code(&bench.harness("run gated.toml -q"), 3);
