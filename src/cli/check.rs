@@ -280,10 +280,13 @@ fn with_flips<'a>(
         let found = since_base.iter().find(of);
         (base, found.map_or(Vec::new(), |it| it.2.clone()))
     };
+    let metric = judging.candidate.metric(report::per_case(&label.metric));
+    let unit = metric.map(|it| judging.candidate.metrics[it].metric.unit);
     CheckedGate {
         line,
         against,
         flips,
+        flip_unit: unit.unwrap_or(line.unit),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! [`Checked`] holds what [`super::junit`], [`super::github`] and [`super::markdown`] show, so
 //! that they cannot tell different stories. The examples behind a check are those that got worse
-//! by its own metric against what it is held against; they are never counted, only named.
+//! against what it is held against, by its metric, or by the one of single examples that tells
+//! most about it ([`per_case`]).
 
 use crate::compare::{Flip, FlipKind, RunComparison};
 use crate::gate::{Outcome, State};
 use crate::metric::Unit;
 
 use super::checks::CheckLine;
-use super::comparison::Compared;
+use super::comparison::{Compared, per_case};
 use super::escape::line;
 use super::number;
 
@@ -49,6 +50,8 @@ pub struct CheckedGate<'a> {
     pub against: String,
     /// What changed by any metric, the largest change first within each.
     pub flips: Vec<Flip>,
+    /// How the values of flips by the check's metric of single examples are printed.
+    pub flip_unit: Unit,
 }
 
 impl Checked<'_> {
@@ -86,9 +89,14 @@ impl Checked<'_> {
 }
 
 impl CheckedGate<'_> {
-    /// The examples that got worse by the check's metric, the largest change first.
+    /// The metric of single examples that the flips are told by.
+    pub(super) fn flip_metric(&self) -> &str {
+        per_case(&self.line.check.label.metric)
+    }
+
+    /// The examples that got worse by that metric, the largest change first.
     pub(super) fn broken(&self) -> Vec<&Flip> {
-        broken(&self.flips, &self.line.check.label.metric)
+        broken(&self.flips, self.flip_metric())
     }
 
     /// `acc · few vs baseline main`, on one line.
@@ -116,8 +124,62 @@ pub(super) fn broken<'a>(flips: &'a [Flip], metric: &str) -> Vec<&'a Flip> {
     of_metric.filter(is_worse).collect()
 }
 
-/// `100.0 → 0.0`.
+/// `100.0 → 0.0`; all digits where rounding would hide the change.
 pub(super) fn change(flip: &Flip, unit: Unit) -> String {
-    let text = |value| number::value(unit, value);
-    format!("{} → {}", text(flip.before), text(flip.after))
+    let [before, after] = [flip.before, flip.after].map(|it| number::value(unit, it));
+    if before == after {
+        let scale = if unit == Unit::Percent { 100.0 } else { 1.0 };
+        return format!("{} → {}", scale * flip.before, scale * flip.after);
+    }
+    format!("{before} → {after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::checked_fixture::{Fixture, flip};
+
+    #[test]
+    fn rounding_never_hides_a_change() {
+        let with = |before, after| Flip {
+            before,
+            after,
+            ..flip("r-1", FlipKind::Worsened)
+        };
+        assert_eq!(change(&with(1.0, 0.0), Unit::Percent), "100.0 → 0.0");
+        assert_eq!(change(&with(1.75, 1.5), Unit::Plain), "1.750 → 1.500");
+        assert_eq!(change(&with(1.0, 1.000_1), Unit::Plain), "1 → 1.0001");
+        assert_eq!(change(&with(0.5, 0.500_25), Unit::Percent), "50 → 50.025");
+    }
+
+    /// No single example has a loglikelihood per byte, but each has a loglikelihood.
+    #[test]
+    fn a_metric_of_many_examples_is_told_by_the_one_behind_it() {
+        let mut fixture = Fixture::new();
+        fixture.checks[1].label.metric = "loglikelihood_per_byte".to_owned();
+        for it in &mut fixture.broken {
+            it.metric = "loglikelihood".to_owned();
+        }
+        let ids = fixture.with(|it| {
+            let broken = it.checks[1].broken();
+            broken
+                .iter()
+                .map(|of| of.example_id.clone())
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(ids, ["r-007", "r-064"]);
+    }
+
+    #[test]
+    fn the_worst_check_and_an_incomplete_run_decide() {
+        let of = |fixture: &Fixture| fixture.with(|it| (it.outcome(), it.counts()));
+        let mut fixture = Fixture::new();
+        let all = "9 checks: 3 passed, 2 failed, 3 inconclusive, 1 unscored";
+        assert_eq!(of(&fixture), (Outcome::Incomplete, all.to_owned()));
+        fixture.checks.truncate(2);
+        let two = "2 checks: 1 passed, 1 failed".to_owned();
+        assert_eq!(of(&fixture), (Outcome::Failed, two.clone()));
+        fixture.is_incomplete = true;
+        assert_eq!(of(&fixture), (Outcome::Incomplete, two));
+    }
 }

@@ -179,6 +179,7 @@ impl Fixture {
                     unit: Unit::Percent,
                 },
                 against: self.base.clone(),
+                flip_unit: Unit::Percent,
                 flips: if is_few {
                     self.broken.clone()
                 } else {

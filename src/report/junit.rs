@@ -127,13 +127,17 @@ fn body(it: &CheckedGate<'_>) -> String {
     if it.line.check.state == State::Passed || broken.is_empty() {
         return text;
     }
-    text += &format!("\nworse than {}:\n", line(&it.against));
+    text += &format!(
+        "\nworse than {} by {}:\n",
+        line(&it.against),
+        line(it.flip_metric())
+    );
     for flip in broken.iter().take(MAX_BROKEN) {
         text += &format!(
             "  {}  {}  {}\n",
             flip.kind.as_str(),
             line(&flip.example_id),
-            checked::change(flip, it.line.unit)
+            checked::change(flip, it.flip_unit)
         );
     }
     if MAX_BROKEN < broken.len() {

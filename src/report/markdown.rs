@@ -12,7 +12,7 @@ use crate::gate::{Outcome, State};
 use crate::metric::Unit;
 
 use super::checked::{self, Checked, CheckedGate, INCOMPLETE, MAX_BROKEN};
-use super::comparison::{gain_line, p_value, verdict};
+use super::comparison::{gain_line, p_value, per_case, verdict};
 use super::escape::head;
 use super::number::{self, NOTHING, counted};
 
@@ -33,6 +33,9 @@ const REASON_WIDTH: usize = 300;
 
 /// Columns of the command line.
 const COMMAND_WIDTH: usize = 800;
+
+/// New variants that are named, and new models.
+const MAX_NEW: usize = 5;
 
 /// Bytes that are kept free for the sentence about rows left out.
 const NOTE_BYTES: usize = 120;
@@ -134,17 +137,22 @@ fn start(checked: &Checked<'_>) -> String {
         text += &format!(", run {}", code(&comparison.reference.run));
     }
     text += ".\n";
-    if !checked.new_variants.is_empty() {
-        let shown = checked.new_variants.iter().take(5);
-        let names: Vec<String> = shown.map(|it| code(it)).collect();
-        let more = if names.len() < checked.new_variants.len() {
+    for (what, names) in [
+        ("variants", checked.new_variants),
+        ("models", &comparison.new_models),
+    ] {
+        if names.is_empty() {
+            continue;
+        }
+        let shown: Vec<String> = names.iter().take(MAX_NEW).map(|it| code(it)).collect();
+        let more = if shown.len() < names.len() {
             ", …"
         } else {
             ""
         };
         text += &format!(
-            "New variants, not judged against it: {}{more}.\n",
-            names.join(", ")
+            "New {what}, not judged against it: {}{more}.\n",
+            shown.join(", ")
         );
     }
     text
@@ -251,15 +259,15 @@ fn broken_groups<'a>(checked: &Checked<'a>) -> Vec<Group<'a>> {
     let of_checks = checked.checks.iter().map(|it| {
         let label = &it.line.check.label;
         Group {
-            key: [&label.metric, &label.model, &label.variant, &it.against],
-            unit: it.line.unit,
+            key: [it.flip_metric(), &label.model, &label.variant, &it.against],
+            unit: it.flip_unit,
             broken: it.broken(),
         }
     });
     let comparison = checked.compared.comparison;
-    let primary = comparison.primary.as_str();
+    let primary = per_case(&comparison.primary);
     let rows = &comparison.comparisons;
-    let unit = rows.iter().find(|it| it.is_confirmatory);
+    let unit = rows.iter().find(|it| it.metric == primary);
     let unit = unit.map_or(Unit::Plain, |it| it.unit);
     let all = checked.compared.flips.iter();
     let of_primary = all.map(|(model, variant, flips)| Group {

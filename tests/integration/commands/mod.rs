@@ -4,6 +4,7 @@
 //! run side by side and never touch the results of the project.
 
 mod check;
+mod check_reports;
 mod compare;
 mod evidence;
 mod interrupt;
