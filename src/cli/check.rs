@@ -280,7 +280,9 @@ fn with_flips<'a>(
         let found = since_base.iter().find(of);
         (base, found.map_or(Vec::new(), |it| it.2.clone()))
     };
-    let metric = judging.candidate.metric(report::per_case(&label.metric));
+    let metric = judging
+        .candidate
+        .metric(harness::report::flips::per_case(&label.metric));
     let unit = metric.map(|it| judging.candidate.metrics[it].metric.unit);
     CheckedGate {
         line,

@@ -10,8 +10,9 @@ use crate::gate::{Outcome, State};
 use crate::metric::Unit;
 
 use super::checks::CheckLine;
-use super::comparison::{Compared, per_case};
+use super::comparison::Compared;
 use super::escape::line;
+use super::flips::per_case;
 use super::number;
 
 /// Broken examples that are named for one check.

@@ -12,8 +12,9 @@ use crate::gate::{Outcome, State};
 use crate::metric::Unit;
 
 use super::checked::{self, Checked, CheckedGate, INCOMPLETE, MAX_BROKEN};
-use super::comparison::{gain_line, p_value, per_case, verdict};
+use super::comparison::{gain_line, p_value, verdict};
 use super::escape::head;
+use super::flips::per_case;
 use super::number::{self, NOTHING, counted};
 
 /// Bytes of a comment: GitHub takes 65,536 characters.

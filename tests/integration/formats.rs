@@ -3,7 +3,7 @@
 mod folders;
 mod generated;
 mod hostile;
-mod types;
+mod tensor_types;
 
 use std::path::{Path, PathBuf};
 
