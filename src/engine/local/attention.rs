@@ -5,13 +5,14 @@
 //! only an address: for each query the scores are one chain over the head's
 //! dimensions, the maximum is exact, the sum of exponentials runs in lanes fixed
 //! by absolute position, and the weighted sum of values is one chain in position
-//! order. The result does not depend on how the past was split into blocks.
+//! order. The result does not depend on how the past was split into blocks, and a
+//! row reads nothing of later ones.
 
-use super::kv::{KEY_TILE, KvLayer};
+use std::ops::Range;
+
+use super::kernel::{self, Mode, PANEL, Rows};
+use super::kv::KvLayer;
 use super::vector;
-
-/// Queries that share one pass over the keys.
-const QUERIES: usize = 4;
 
 /// A run of visible keys.
 #[derive(Clone, Copy)]
@@ -35,178 +36,125 @@ pub(crate) struct Heads {
     pub scale: f32,
 }
 
+/// Room for one task at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// (queries of one key head, D); a query is (row, repetition).
+    queries: Vec<f32>,
+    /// (queries of one key head, keys)
+    weights: Vec<f32>,
+    /// (queries of one key head, D)
+    sums: Vec<f32>,
+    /// (queries of one key head), one over the sum of its weights.
+    inverses: Vec<f32>,
+}
+
 /// Attends for R neighbouring rows of one segment.
 ///
-/// `queries` and `out` have shape (R, H·D). Row `r` sees all of `spans` but the
+/// `qkv` has shape (R, (H + 2G)·D), `out` (R, H·D). Row `r` sees all of `spans` but the
 /// last `R − 1 − r` positions: its own segment's keys come last.
 #[inline(always)]
-pub(crate) fn attend(heads: Heads, queries: &[f32], spans: &[Span<'_>], out: &mut [f32]) {
-    let Heads {
-        n_head,
-        n_kv_head,
-        head_dim,
-        scale,
-    } = heads;
-    let width = n_head * head_dim;
-    let n_rows = queries.len() / width;
-    let n_rep = n_head / n_kv_head;
+pub(crate) fn attend(
+    heads: Heads,
+    qkv: &[f32],
+    spans: &[Span<'_>],
+    room: &mut Room,
+    out: &mut [f32],
+) {
+    let d = heads.head_dim;
+    let (width, qkv_width) = (heads.n_head * d, (heads.n_head + 2 * heads.n_kv_head) * d);
+    let n_rows = qkv.len() / qkv_width;
+    let n_rep = heads.n_head / heads.n_kv_head;
     let n_keys: usize = spans.iter().map(|it| it.len).sum();
-    let stride = n_keys.next_multiple_of(KEY_TILE) + KEY_TILE;
-    let n_queries = n_rows * n_rep;
-    // (queries of one key head, keys); a query is (row, repetition).
-    let mut weights = vec![0f32; n_queries * stride];
-    let mut inverse_sums = vec![0f32; n_queries];
-    for g in 0..n_kv_head {
-        let column = |query: usize| {
-            let (row, rep) = (query / n_rep, query % n_rep);
-            row * width + (g * n_rep + rep) * head_dim
-        };
-        let query = |it: usize| &queries[column(it)..column(it) + head_dim];
-        let mut first = 0;
-        while first < n_queries {
-            let rows = &mut weights[first * stride..];
-            if first + QUERIES <= n_queries {
-                let group: [&[f32]; QUERIES] = std::array::from_fn(|i| query(first + i));
-                scores(group, spans, g, scale, rows, stride);
-                first += QUERIES;
-            } else {
-                scores([query(first)], spans, g, scale, rows, stride);
-                first += 1;
-            }
+    room.weights.resize(n_rows * n_rep * n_keys, 0.0);
+    room.sums.resize(n_rows * n_rep * d, 0.0);
+    for g in 0..heads.n_kv_head {
+        room.queries.clear();
+        for row in qkv.chunks_exact(qkv_width) {
+            let group = &row[g * n_rep * d..(g + 1) * n_rep * d];
+            room.queries.extend_from_slice(group);
         }
-        for (i, row) in weights.chunks_exact_mut(stride).enumerate() {
-            let n_visible = n_keys - (n_rows - 1 - i / n_rep);
-            inverse_sums[i] = 1.0 / vector::exp_shifted(&mut row[..n_visible]);
-            row[n_visible..].fill(0.0);
-        }
-        let mut first = 0;
-        while first < n_queries {
-            if first + QUERIES <= n_queries {
-                let at: [usize; QUERIES] = std::array::from_fn(|i| first + i);
-                weighted_values(
-                    at,
-                    &weights,
-                    stride,
-                    &inverse_sums,
-                    spans,
-                    heads,
-                    g,
-                    column,
-                    out,
-                );
-                first += QUERIES;
-            } else {
-                let at = [first];
-                weighted_values(
-                    at,
-                    &weights,
-                    stride,
-                    &inverse_sums,
-                    spans,
-                    heads,
-                    g,
-                    column,
-                    out,
-                );
-                first += 1;
-            }
+        scores(room, spans, g, d, n_keys);
+        weighted_values(heads, room, spans, g, n_rows);
+        for (r, out) in out.chunks_exact_mut(width).enumerate() {
+            let out = &mut out[g * n_rep * d..(g + 1) * n_rep * d];
+            out.copy_from_slice(&room.sums[r * n_rep * d..(r + 1) * n_rep * d]);
         }
     }
 }
 
-/// Writes `scale · q·k` for every key of `spans` to row `i` of `out` for query `i`.
-#[inline(always)]
-fn scores<const Q: usize>(
-    queries: [&[f32]; Q],
-    spans: &[Span<'_>],
-    g: usize,
-    scale: f32,
-    out: &mut [f32],
-    stride: usize,
-) {
-    let head_dim = queries[0].len();
+/// `weights[query][key] = q·k` for every key of `spans`.
+fn scores(room: &mut Room, spans: &[Span<'_>], g: usize, d: usize, n_keys: usize) {
+    let queries = Rows {
+        values: &room.queries,
+        stride: d,
+        n: room.queries.len() / d,
+    };
     let mut offset = 0;
     for span in spans {
-        let capacity = span.layer.capacity;
-        let keys = &span.layer.keys[g * head_dim * capacity..(g + 1) * head_dim * capacity];
-        let mut at = 0;
-        while at < span.len {
-            let mut sums = [[0f32; KEY_TILE]; Q];
-            for d in 0..head_dim {
-                let tile = &keys[d * capacity + at..d * capacity + at + KEY_TILE];
-                for (sums, query) in sums.iter_mut().zip(&queries) {
-                    let q = query[d];
-                    for (sum, k) in sums.iter_mut().zip(tile) {
-                        *sum = q.mul_add(*k, *sum);
-                    }
-                }
-            }
-            // A tile may reach past the span; what it writes there is overwritten
-            // by the next span, or lies past the last key and is zeroed later.
-            for (i, sums) in sums.iter().enumerate() {
-                let row = &mut out[i * stride + offset + at..i * stride + offset + at + KEY_TILE];
-                for (out, sum) in row.iter_mut().zip(sums) {
-                    *out = sum * scale;
-                }
-            }
-            at += KEY_TILE;
+        for index in 0..span.len.div_ceil(PANEL) {
+            let from = index * PANEL;
+            let width = PANEL.min(span.len - from);
+            let out = &mut room.weights[offset + from..];
+            let keys = span.layer.keys(g, index);
+            kernel::multiply(queries, keys, out, n_keys, width, Mode::Set);
         }
         offset += span.len;
     }
 }
 
-/// `out[query] = sum_j weight[query][j] · value[j] / sum`, one chain in position order.
+/// Turns scores into weights and leaves `sum_j weight_j · value_j / sum` in `room.sums`.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of `attend`, kept apart for its loop"
-)]
-fn weighted_values<const Q: usize>(
-    queries: [usize; Q],
-    weights: &[f32],
-    stride: usize,
-    inverse_sums: &[f32],
-    spans: &[Span<'_>],
-    heads: Heads,
-    g: usize,
-    column: impl Fn(usize) -> usize,
-    out: &mut [f32],
-) {
-    const WIDE: usize = 16;
-    let head_dim = heads.head_dim;
-    let mut d = 0;
-    while d < head_dim {
-        let width = WIDE.min(head_dim - d);
-        let mut sums = [[0f32; WIDE]; Q];
-        let mut offset = 0;
-        for span in spans {
-            let start = g * span.layer.capacity * head_dim;
-            let values = &span.layer.values[start..start + span.len * head_dim];
-            for j in 0..span.len {
-                let value = &values[j * head_dim + d..j * head_dim + d + width];
-                for (sums, query) in sums.iter_mut().zip(&queries) {
-                    let weight = weights[query * stride + offset + j];
-                    if width == WIDE {
-                        let value: &[f32; WIDE] = value.try_into().expect("the width was checked");
-                        for (sum, v) in sums.iter_mut().zip(value) {
-                            *sum = weight.mul_add(*v, *sum);
-                        }
-                    } else {
-                        for (sum, v) in sums.iter_mut().zip(value) {
-                            *sum = weight.mul_add(*v, *sum);
-                        }
-                    }
-                }
-            }
-            offset += span.len;
+fn weighted_values(heads: Heads, room: &mut Room, spans: &[Span<'_>], g: usize, n_rows: usize) {
+    let d = heads.head_dim;
+    let n_rep = heads.n_head / heads.n_kv_head;
+    let n_keys: usize = spans.iter().map(|it| it.len).sum();
+    // What every row sees; row `r` sees `r` more, all of them at the end of the last span.
+    let n_common = n_keys + 1 - n_rows;
+    let Room {
+        weights,
+        sums,
+        inverses,
+        ..
+    } = room;
+    inverses.clear();
+    for (i, weights) in weights.chunks_exact_mut(n_keys).enumerate() {
+        let visible = &mut weights[..n_common + i / n_rep];
+        inverses.push(1.0 / vector::exp_scaled(visible, heads.scale));
+    }
+    let mut add = |span: Span<'_>, keys: Range<usize>, at, queries: Range<usize>, mode| {
+        for index in 0..d.div_ceil(PANEL) {
+            let weights = Rows {
+                values: &weights[queries.start * n_keys + at..],
+                stride: n_keys,
+                n: queries.len(),
+            };
+            let values = span.layer.values(g, index, keys.clone());
+            let column = index * PANEL;
+            let sums = &mut sums[queries.start * d + column..];
+            kernel::multiply(weights, values, sums, d, PANEL.min(d - column), mode);
         }
-        for (sums, query) in sums.iter().zip(&queries) {
-            let start = column(*query) + d;
-            for (out, sum) in out[start..start + width].iter_mut().zip(sums) {
-                *out = sum * inverse_sums[*query];
-            }
+    };
+    let mut mode = Mode::Set;
+    let mut at = 0;
+    for span in spans {
+        let n = span.len.min(n_common - at);
+        if n > 0 {
+            add(*span, 0..n, at, 0..n_rows * n_rep, mode);
+            mode = Mode::Continue;
+            at += n;
         }
-        d += width;
+    }
+    let own = spans.last().expect("a row sees itself");
+    let first = own.len + 1 - n_rows;
+    for row in 1..n_rows {
+        let queries = row * n_rep..(row + 1) * n_rep;
+        add(*own, first..first + row, n_common, queries, mode);
+    }
+    for (sums, inverse) in sums.chunks_exact_mut(d).zip(inverses) {
+        for sum in sums {
+            *sum *= *inverse;
+        }
     }
 }
 
@@ -242,8 +190,12 @@ mod tests {
             blocks.push((block, end - position));
             position = end;
         }
-        let queries: Vec<f32> = (n - n_rows..n)
-            .flat_map(|r| (0..width).map(move |i| value(r * 331 + i + 9)))
+        let unread = f32::NAN;
+        let qkv: Vec<f32> = (n - n_rows..n)
+            .flat_map(|r| {
+                let query = (0..width).map(move |i| value(r * 331 + i + 9));
+                query.chain(std::iter::repeat_n(unread, 2 * kv_width))
+            })
             .collect();
         let spans: Vec<Span<'_>> = blocks
             .iter()
@@ -252,10 +204,10 @@ mod tests {
                 len: *len,
             })
             .collect();
-        let mut out = vec![0.0; queries.len()];
+        let mut out = vec![0.0; n_rows * width];
         vector::fast(
             #[inline(always)]
-            || attend(HEADS, &queries, &spans, &mut out),
+            || attend(HEADS, &qkv, &spans, &mut Room::default(), &mut out),
         );
         out
     }

@@ -8,7 +8,8 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use std::sync::Mutex;
+
 use rayon::prelude::*;
 
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
@@ -16,6 +17,7 @@ use super::attention::{self, Heads, Span};
 use super::kv::{BlockId, KvStore};
 use super::ops::{self, Linear, Norm};
 use super::vector;
+use super::weights::Stored;
 use crate::engine::{EngineError, Stop};
 
 // T rows of a wave, H query heads, G key heads, D head size, E = residual width,
@@ -25,14 +27,33 @@ use crate::engine::{EngineError, Stop};
 #[derive(Debug)]
 pub(crate) struct Decoder {
     pub architecture: Architecture,
-    /// (V, E), row per token; shared with the head where the two are tied.
-    pub token_embedding: Tensor,
+    /// (V, E), row per token, as stored: few of its rows are ever read.
+    pub token_embedding: Stored<'static>,
     /// (positions, E); empty unless positions are learned.
     pub position_embedding: Vec<f32>,
     pub layers: Vec<Layer>,
     pub norm: Norm,
     /// (E, V)
     pub head: Linear,
+    /// Room for the wave at hand.
+    pub buffers: Mutex<Buffers>,
+}
+
+/// Rows of a wave at the stages of a layer, kept from wave to wave.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// (T, E), the residual stream.
+    x: Vec<f32>,
+    /// (T, E)
+    normed: Vec<f32>,
+    /// (T, (H + 2G)·D)
+    qkv: Vec<f32>,
+    /// (T, H·D)
+    attended: Vec<f32>,
+    /// (T, F), or (T, 2F) where gated.
+    up: Vec<f32>,
+    /// (T, F), where gated.
+    gated: Vec<f32>,
 }
 
 /// One layer's parameters.
@@ -91,37 +112,70 @@ impl Decoder {
         kv: &mut KvStore,
         stop: &Stop,
     ) -> Result<Option<Vec<f32>>, EngineError> {
-        let a = &self.architecture;
-        let mut x = self.embed(wave)?; // (T, E)
-        let rotation = Rotation::new(a, wave);
+        let buffers = &mut *self.buffers.lock().expect("no holder panics");
+        // Entered once per wave: the many small tasks of a layer then never wait for a
+        // worker to wake up.
+        rayon::scope(|_| self.forward_in(wave, wanted, kv, stop, buffers))
+    }
+
+    fn forward_in(
+        &self,
+        wave: &Wave,
+        wanted: &[usize],
+        kv: &mut KvStore,
+        stop: &Stop,
+        buffers: &mut Buffers,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let Buffers {
+            x,
+            normed,
+            qkv,
+            attended,
+            up,
+            gated,
+        } = buffers;
+        let width = self.architecture.n_embd;
+        self.embed(wave, x)?; // (T, E)
+        let rotation = Rotation::new(&self.architecture, wave);
         for (index, layer) in self.layers.iter().enumerate() {
             if stop.is_raised() {
                 return Ok(None);
             }
-            let normed = self.normed(&x, &layer.attention_norm); // (T, E)
-            let mut qkv = ops::linear(normed, &layer.qkv)?; // (T, (H + 2G)·D)
-            self.position(&mut qkv, layer, &rotation);
-            self.remember(&qkv, wave, index, kv);
-            let attended = self.attend(&qkv, wave, index, kv); // (T, H·D)
-            add(&mut x, &ops::linear(attended, &layer.output)?, a.n_embd);
-            let normed = self.normed(&x, &layer.mlp_norm);
-            let hidden = self.activate(ops::linear(normed, &layer.up)?); // (T, F)
-            add(&mut x, &ops::linear(hidden, &layer.down)?, a.n_embd);
+            self.norm(x, &layer.attention_norm, normed); // (T, E)
+            ops::linear(normed, &layer.qkv, qkv); // (T, (H + 2G)·D)
+            self.position(qkv, layer, &rotation);
+            self.remember(qkv, wave, index, kv);
+            self.attend(qkv, wave, index, kv, attended); // (T, H·D)
+            ops::add_linear(attended, &layer.output, x);
+            self.norm(x, &layer.mlp_norm, normed);
+            ops::linear(normed, &layer.up, up);
+            let hidden = self.activate(up, gated); // (T, F)
+            ops::add_linear(hidden, &layer.down, x);
         }
         for segment in &wave.segments {
             kv.advance(segment.block, segment.rows.len());
         }
         let rows: Vec<f32> = wanted
             .iter()
-            .flat_map(|row| &x[row * a.n_embd..(row + 1) * a.n_embd])
+            .flat_map(|row| &x[row * width..(row + 1) * width])
             .copied()
             .collect();
-        Ok(Some(self.normed(&rows, &self.norm)))
+        let mut hidden = Vec::new();
+        self.norm(&rows, &self.norm, &mut hidden);
+        Ok(Some(hidden))
     }
 
-    fn embed(&self, wave: &Wave) -> Result<Vec<f32>, EngineError> {
+    fn embed(&self, wave: &Wave, x: &mut Vec<f32>) -> Result<(), EngineError> {
         let width = self.architecture.n_embd;
-        let mut x = ops::gather_rows(&self.token_embedding, &wave.tokens)?;
+        x.clear();
+        for token in &wave.tokens {
+            let row = *token as usize;
+            self.token_embedding
+                .decode_rows(row..row + 1, x)
+                .map_err(|err| EngineError {
+                    message: err.to_string(),
+                })?;
+        }
         if self.architecture.positions == Positions::Learned {
             for segment in &wave.segments {
                 for (i, row) in segment.rows.clone().enumerate() {
@@ -134,14 +188,15 @@ impl Decoder {
                 }
             }
         }
-        Ok(x)
+        Ok(())
     }
 
-    fn normed(&self, x: &[f32], norm: &Norm) -> Vec<f32> {
+    /// Norms every row of `x` (T, E) into `y`.
+    fn norm(&self, x: &[f32], norm: &Norm, y: &mut Vec<f32>) {
         let width = self.architecture.n_embd;
-        let mut y = vec![0.0; x.len()];
+        y.resize(x.len(), 0.0);
         ops::for_rows(
-            &mut y,
+            y,
             width,
             #[inline(always)]
             |row, y| {
@@ -152,7 +207,6 @@ impl Decoder {
                 }
             },
         );
-        y
     }
 
     /// Norms (Qwen3) and rotates the queries and keys of every row in place.
@@ -194,30 +248,29 @@ impl Decoder {
         }
     }
 
-    fn attend(&self, qkv: &[f32], wave: &Wave, layer: usize, kv: &KvStore) -> Vec<f32> {
+    /// Attends for every row of the wave; `out` becomes (T, H·D).
+    fn attend(&self, qkv: &[f32], wave: &Wave, layer: usize, kv: &KvStore, out: &mut Vec<f32>) {
         let a = &self.architecture;
-        let (q, qkv_width) = (
-            a.n_head * a.head_dim,
-            (a.n_head + 2 * a.n_kv_head) * a.head_dim,
-        );
         let heads = Heads {
             n_head: a.n_head,
             n_kv_head: a.n_kv_head,
             head_dim: a.head_dim,
             scale: 1.0 / (a.head_dim as f32).sqrt(),
         };
-        let mut out = vec![0.0; wave.tokens.len() * q];
+        let width = a.n_head * a.head_dim;
+        let qkv_width = (a.n_head + 2 * a.n_kv_head) * a.head_dim;
+        out.resize(wave.tokens.len() * width, 0.0);
         let mut tasks = Vec::new();
         let mut rest = out.as_mut_slice();
         for segment in &wave.segments {
             for from in segment.rows.clone().step_by(ATTENTION_ROWS) {
                 let to = segment.rows.end.min(from + ATTENTION_ROWS);
-                let (mine, others) = rest.split_at_mut((to - from) * q);
+                let (mine, others) = rest.split_at_mut((to - from) * width);
                 rest = others;
                 tasks.push((segment, from..to, mine));
             }
         }
-        tasks.into_par_iter().for_each(|(segment, rows, out)| {
+        let work = |room: &mut attention::Room, (segment, rows, out): Task<'_, '_>| {
             let past = segment.past.iter().map(|(id, len)| Span {
                 layer: kv.layer(*id, layer),
                 len: *len,
@@ -227,25 +280,24 @@ impl Decoder {
                 len: kv.len(segment.block) + rows.end - segment.rows.start,
             };
             let spans: Vec<Span<'_>> = past.chain([own]).collect();
-            let queries: Vec<f32> = rows
-                .flat_map(|row| &qkv[row * qkv_width..row * qkv_width + q])
-                .copied()
-                .collect();
+            let queries = &qkv[rows.start * qkv_width..rows.end * qkv_width];
             vector::fast(
                 #[inline(always)]
-                || attention::attend(heads, &queries, &spans, out),
+                || attention::attend(heads, queries, &spans, room, out),
             );
-        });
-        out
+        };
+        tasks
+            .into_par_iter()
+            .for_each_init(attention::Room::default, work);
     }
 
-    /// The MLP's nonlinearity: (T, F) from (T, F) or, gated, from (T, 2F).
-    fn activate(&self, mut up: Vec<f32>) -> Vec<f32> {
+    /// The MLP's nonlinearity: (T, F) from (T, F) in place or, gated, from (T, 2F).
+    fn activate<'a>(&self, up: &'a mut [f32], gated: &'a mut Vec<f32>) -> &'a [f32] {
         let width = self.architecture.n_ff;
         match self.architecture.mlp {
             Mlp::Gelu => {
                 ops::for_rows(
-                    &mut up,
+                    up,
                     width,
                     #[inline(always)]
                     |_, row| {
@@ -257,9 +309,9 @@ impl Decoder {
                 up
             }
             Mlp::SwiGlu => {
-                let mut out = vec![0.0; up.len() / 2];
+                gated.resize(up.len() / 2, 0.0);
                 ops::for_rows(
-                    &mut out,
+                    gated,
                     width,
                     #[inline(always)]
                     |row, out| {
@@ -269,24 +321,14 @@ impl Decoder {
                         }
                     },
                 );
-                out
+                gated
             }
         }
     }
 }
 
-fn add(x: &mut [f32], y: &[f32], width: usize) {
-    ops::for_rows(
-        x,
-        width,
-        #[inline(always)]
-        |row, x| {
-            x.iter_mut()
-                .zip(&y[row * width..(row + 1) * width])
-                .for_each(|(x, y)| *x += y);
-        },
-    );
-}
+/// Some rows of a segment, with where their outputs go.
+type Task<'a, 'out> = (&'a Segment, Range<usize>, &'out mut [f32]);
 
 /// Cosines and sines of a wave's rotary angles.
 struct Rotation {

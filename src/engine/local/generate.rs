@@ -186,7 +186,7 @@ fn advance<'a>(
             .log_sum_exp
             .is_finite()
             .then(|| chooser.choose(logits, summary.argmax))
-    })?;
+    });
     drop(choosers);
     let n_context = decoder.architecture.n_context;
     let mut live = Vec::new();

@@ -2,16 +2,21 @@
 //!
 //! A [`Block`] holds one run of consecutive tokens. A sequence's past is a list of
 //! blocks in position order, so two sequences with a common beginning name the
-//! same blocks. Inside a block, keys lie transposed per head, so that scores are
-//! computed for neighbouring keys at once:
+//! same blocks. Inside a block both lie as [`super::kernel`] reads weights, in panels
+//! of 32 columns: keys are columns of what queries are multiplied by, and the head's
+//! dimensions are columns of what weights are.
 //!
 //! ```text
-//! keys    (G, D, capacity)     capacity: a multiple of KEY_TILE, zeros past `len`
-//! values  (G, capacity, D)
+//! keys    (G, capacity / 32, D, 32)     capacity: a multiple of 32
+//! values  (G, D / 32, capacity, 32)     D / 32 rounded up
 //! ```
+//!
+//! What lies past `len` is 0 or of tokens that were dropped; nobody reads it into a sum.
 
-/// Keys are read in tiles of this many positions.
-pub(crate) const KEY_TILE: usize = 16;
+use std::ops::Range;
+
+use super::kernel::{Lanes, PANEL};
+use super::matrix::element;
 
 /// Names a block in a [`KvStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +44,48 @@ pub(crate) struct Block {
 /// One layer of a block.
 #[derive(Debug)]
 pub(crate) struct KvLayer {
-    /// (G, D, capacity)
-    pub keys: Vec<f32>,
-    /// (G, capacity, D)
-    pub values: Vec<f32>,
+    keys: Vec<Lanes>,
+    values: Vec<Lanes>,
     /// Positions there is room for.
-    pub capacity: usize,
+    capacity: usize,
+    head_dim: usize,
+}
+
+impl KvLayer {
+    /// Panel `index` of the keys of head `g`, shape (D, 32): positions `32·index ..`.
+    pub(crate) fn keys(&self, g: usize, index: usize) -> &[Lanes] {
+        let length = 2 * self.head_dim;
+        let at = (g * self.capacity / PANEL + index) * length;
+        &self.keys[at..at + length]
+    }
+
+    /// The values of some positions of head `g`, shape (positions, 32): dimensions
+    /// `32·index ..`.
+    pub(crate) fn values(&self, g: usize, index: usize, positions: Range<usize>) -> &[Lanes] {
+        let first = (g * self.head_dim.div_ceil(PANEL) + index) * self.capacity;
+        &self.values[2 * (first + positions.start)..2 * (first + positions.end)]
+    }
+
+    /// `key` and `value` have shape (G, D).
+    fn write(&mut self, at: usize, key: &[f32], value: &[f32]) {
+        let (capacity, head_dim) = (self.capacity, self.head_dim);
+        for (g, key) in key.chunks_exact(head_dim).enumerate() {
+            let first = (g * capacity / PANEL + at / PANEL) * 2 * head_dim;
+            let panel = &mut self.keys[first..first + 2 * head_dim];
+            for (d, x) in key.iter().enumerate() {
+                *element(panel, d, at % PANEL) = *x;
+            }
+        }
+        for (g, value) in value.chunks_exact(head_dim).enumerate() {
+            for (index, part) in value.chunks(PANEL).enumerate() {
+                let first = (g * head_dim.div_ceil(PANEL) + index) * 2 * capacity;
+                let panel = &mut self.values[first..first + 2 * capacity];
+                for (i, x) in part.iter().enumerate() {
+                    *element(panel, at, i) = *x;
+                }
+            }
+        }
+    }
 }
 
 impl KvStore {
@@ -71,12 +112,15 @@ impl KvStore {
     }
 
     fn insert(&mut self, capacity: usize, n_layer: usize) -> BlockId {
-        let capacity = capacity.next_multiple_of(KEY_TILE);
-        let n = self.n_kv_head * self.head_dim * capacity;
+        let capacity = capacity.next_multiple_of(PANEL);
+        let (g, d) = (self.n_kv_head, self.head_dim);
+        let n_keys = g * d * capacity * 2 / PANEL;
+        let n_values = g * d.div_ceil(PANEL) * capacity * 2;
         let layer = || KvLayer {
-            keys: vec![0.0; n],
-            values: vec![0.0; n],
+            keys: vec![Lanes::ZERO; n_keys],
+            values: vec![Lanes::ZERO; n_values],
             capacity,
+            head_dim: d,
         };
         let block = Block {
             len: 0,
@@ -129,18 +173,9 @@ impl KvStore {
         key: &[f32],
         value: &[f32],
     ) {
-        let (n_kv_head, head_dim) = (self.n_kv_head, self.head_dim);
         let block = self.block_mut(id);
         let n_layer = block.layers.len();
-        let layer = &mut block.layers[layer % n_layer];
-        for (row, x) in key.iter().enumerate() {
-            layer.keys[row * layer.capacity + at] = *x;
-        }
-        for g in 0..n_kv_head {
-            let start = (g * layer.capacity + at) * head_dim;
-            layer.values[start..start + head_dim]
-                .copy_from_slice(&value[g * head_dim..(g + 1) * head_dim]);
-        }
+        block.layers[layer % n_layer].write(at, key, value);
     }
 
     fn block(&self, id: BlockId) -> &Block {

@@ -74,22 +74,35 @@ pub(crate) fn run(
         keep: Keep::Nothing,
     };
     sweep.run(&mut kv, stop, wanted, |rows, hidden| {
-        let picked = head::for_logits(decoder, &hidden, |row, logits, summary| {
-            let row = rows[row];
-            let here = &picks[row.node];
-            let start = here.partition_point(|it| it.offset < row.offset);
-            here[start..]
+        let mut here = Vec::new();
+        let mut asked = Vec::new();
+        for (row, wanted) in rows.iter().enumerate() {
+            let of_node = &picks[wanted.node];
+            let start = of_node.partition_point(|it| it.offset < wanted.offset);
+            let of_row = of_node[start..]
                 .iter()
-                .take_while(|it| it.offset == row.offset)
-                .map(|pick| {
-                    let logit = f64::from(logits[pick.token as usize]);
-                    let logprob = (logit - summary.log_sum_exp).min(0.0) as f32;
-                    let is_finite = summary.log_sum_exp.is_finite() && !logit.is_nan();
-                    (*pick, logprob, summary.argmax == pick.token, is_finite)
-                })
-                .collect::<Vec<_>>()
-        })?;
-        for (pick, logprob, is_argmax, is_finite) in picked.into_iter().flatten() {
+                .take_while(|it| it.offset == wanted.offset);
+            for pick in of_row {
+                here.push(*pick);
+                asked.push(head::Pick {
+                    row,
+                    token: pick.token,
+                });
+            }
+        }
+        let (summaries, logits) = head::scan(decoder, &hidden, &asked);
+        let picked = here
+            .iter()
+            .zip(&asked)
+            .zip(logits)
+            .map(|((pick, asked), logit)| {
+                let summary = summaries[asked.row];
+                let logit = f64::from(logit);
+                let logprob = (logit - summary.log_sum_exp).min(0.0) as f32;
+                let is_finite = summary.log_sum_exp.is_finite() && !logit.is_nan();
+                (*pick, logprob, summary.argmax == pick.token, is_finite)
+            });
+        for (pick, logprob, is_argmax, is_finite) in picked {
             let partial = &mut partials[pick.task];
             partial.logprobs[pick.nth] = logprob;
             partial.is_argmax[pick.nth] = is_argmax;

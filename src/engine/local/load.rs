@@ -2,15 +2,16 @@
 //! put side by side, every tensor used.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
 use super::decoder::{Decoder, Layer};
 use super::families::{self, Bias, Head, Layout, Qkv};
+use super::matrix::{Keep, Matrix, Order, Part};
 use super::ops::{Linear, Norm};
-use super::weights::{Matrix, Weights, side_by_side};
+use super::weights::{Stored, Weights};
 use crate::model::gguf;
 use crate::model::mapped::MappedFile;
 use crate::model::{Model, ModelFiles};
@@ -128,16 +129,18 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     let weights = Weights::open(model)?;
     let (mut architecture, layout) = architecture(model, &weights)?;
     refuse_too_large(model.n_parameters)?;
+    let keep = Keep::Decoded;
     divide_frequencies(&mut architecture, &layout, &weights)?;
     let source = Source {
         weights: &weights,
         layout: &layout,
         architecture: &architecture,
+        keep,
     };
     let a = &architecture;
-    let token_embedding = source.raw(layout.token_embedding, &[a.n_vocab, a.n_embd])?;
+    let name = format!("{}{}.weight", layout.prefix, layout.token_embedding);
+    let token_embedding = weights.stored(&name, &[a.n_vocab, a.n_embd])?.to_owned();
     source.refuse_other_head(&token_embedding)?;
-    let token_embedding = Tensor::from_vec(token_embedding, (a.n_vocab, a.n_embd), &Device::Cpu)?;
     let position_embedding = match layout.position_embedding {
         Some(name) => source.raw(name, &[a.n_context, a.n_embd])?,
         None => Vec::new(),
@@ -165,6 +168,7 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
         layers,
         norm,
         head,
+        buffers: Mutex::default(),
     })
 }
 
@@ -222,6 +226,7 @@ struct Source<'a> {
     weights: &'a Weights,
     layout: &'a Layout,
     architecture: &'a Architecture,
+    keep: Keep,
 }
 
 impl Source<'_> {
@@ -273,26 +278,38 @@ impl Source<'_> {
         k: usize,
         bias: Bias,
     ) -> Result<Linear, LoadError> {
-        let n: usize = n_out.iter().sum();
-        let weight = if self.layout.is_in_out {
-            self.raw(&names[0], &[k, n])?
-        } else {
-            let parts = names
-                .iter()
-                .zip(n_out)
-                .map(|(name, n)| self.matrix(name, *n, k))
-                .collect::<Result<Vec<_>, LoadError>>()?;
-            side_by_side(&parts, k)
-        };
+        let orders = vec![Order::Rows; names.len()];
         Ok(Linear {
-            weight: Tensor::from_vec(weight, (k, n), &Device::Cpu)?,
+            weight: self.matrix(names, n_out, &orders, k)?,
             bias: self.biases(bias, names, n_out)?,
         })
     }
 
-    fn matrix(&self, name: &str, n_rows: usize, k: usize) -> Result<Matrix, LoadError> {
-        let values = self.raw(name, &[n_rows, k])?;
-        Ok(Matrix { values, n_rows })
+    /// Stored matrices of `k` inputs side by side, each in the order of its part.
+    fn matrix(
+        &self,
+        names: &[String],
+        n_out: &[usize],
+        orders: &[Order],
+        k: usize,
+    ) -> Result<Matrix, LoadError> {
+        let mut parts = Vec::new();
+        for ((name, n), order) in names.iter().zip(n_out).zip(orders) {
+            let name = format!("{}{name}.weight", self.layout.prefix);
+            let part = if self.layout.is_in_out {
+                Part {
+                    tensor: self.weights.stored(&name, &[k, *n])?,
+                    order: Order::Columns,
+                }
+            } else {
+                Part {
+                    tensor: self.weights.stored(&name, &[*n, k])?,
+                    order: *order,
+                }
+            };
+            parts.push(part);
+        }
+        Matrix::new(k, &parts, self.keep)
     }
 
     fn qkv(&self, layer: usize) -> Result<Linear, LoadError> {
@@ -305,21 +322,15 @@ impl Source<'_> {
                 if !self.layout.is_interleaved {
                     return self.linear(&names, &[q, g, g], a.n_embd, bias);
                 }
-                let mut parts = Vec::new();
-                for (name, n) in names.iter().zip([q, g, g]) {
-                    parts.push(self.matrix(name, n, a.n_embd)?);
-                }
-                for part in &mut parts[..2] {
-                    part.values = half_split(&part.values, a.head_dim, a.n_embd);
-                }
+                let halves = Order::InterleavedRows(a.head_dim);
                 let mut bias = self.biases(bias, &names, &[q, g, g])?;
                 if let Some(bias) = &mut bias {
-                    let rotated = half_split(&bias[..q + g], a.head_dim, 1);
+                    let rotated = half_split(&bias[..q + g], a.head_dim);
                     bias[..q + g].copy_from_slice(&rotated);
                 }
-                let weight = side_by_side(&parts, a.n_embd);
+                let orders = [halves, halves, Order::Rows];
                 Ok(Linear {
-                    weight: Tensor::from_vec(weight, (a.n_embd, q + 2 * g), &Device::Cpu)?,
+                    weight: self.matrix(&names, &[q, g, g], &orders, a.n_embd)?,
                     bias,
                 })
             }
@@ -363,13 +374,14 @@ impl Source<'_> {
     }
 
     /// Refuses a tied head that is stored as well, with other values.
-    fn refuse_other_head(&self, token_embedding: &[f32]) -> Result<(), LoadError> {
+    fn refuse_other_head(&self, token_embedding: &Stored<'_>) -> Result<(), LoadError> {
         let name = format!("{}.weight", self.layout.head_name);
         if self.layout.head != Head::Tied || !self.weights.has(&name) {
             return Ok(());
         }
         let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
-        if self.weights.take(&name, &[n_vocab, n_embd])? == token_embedding {
+        let head = self.weights.stored(&name, &[n_vocab, n_embd])?;
+        if head.equals(token_embedding)? {
             return Ok(());
         }
         Err(LoadError::Contradiction {
@@ -378,7 +390,7 @@ impl Source<'_> {
     }
 
     /// The vocabulary head: its own tensor, or the embedding read the other way round.
-    fn head(&self, token_embedding: &Tensor) -> Result<Linear, LoadError> {
+    fn head(&self, token_embedding: &Stored<'_>) -> Result<Linear, LoadError> {
         let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
         let name = format!("{}.weight", self.layout.head_name);
         let is_own = match self.layout.head {
@@ -386,26 +398,30 @@ impl Source<'_> {
             Head::Tied => false,
             Head::Found => self.weights.has(&name),
         };
-        let weight = if is_own {
-            let values = self.weights.take(&name, &[n_vocab, n_embd])?;
-            Tensor::from_vec(values, (n_vocab, n_embd), &Device::Cpu)?.t()?
+        let tensor = if is_own {
+            token_embedding.check()?;
+            self.weights.stored(&name, &[n_vocab, n_embd])?
         } else {
-            token_embedding.t()?
+            token_embedding.clone()
         };
-        Ok(Linear { weight, bias: None })
+        let part = Part {
+            tensor,
+            order: Order::Rows,
+        };
+        Ok(Linear {
+            weight: Matrix::new(n_embd, &[part], self.keep)?,
+            bias: None,
+        })
     }
 }
 
-/// Reorders each head's rows from llama.cpp's interleaved pairs (0 1)(2 3)... to
-/// halves: pair `i` becomes rows `i` and `i + D/2`, the order the decoder rotates.
-fn half_split(rows: &[f32], head_dim: usize, width: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(rows.len());
-    for head in rows.chunks_exact(head_dim * width) {
+/// Reorders each head's values from llama.cpp's interleaved pairs (0 1)(2 3)... to
+/// halves: pair `i` becomes `i` and `i + D/2`, the order the decoder rotates.
+fn half_split(values: &[f32], head_dim: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for head in values.chunks_exact(head_dim) {
         for parity in 0..2 {
-            for pair in 0..head_dim / 2 {
-                let row = 2 * pair + parity;
-                out.extend_from_slice(&head[row * width..(row + 1) * width]);
-            }
+            out.extend(head.iter().skip(parity).step_by(2));
         }
     }
     out
@@ -470,10 +486,7 @@ mod tests {
 
     #[test]
     fn interleaved_heads_become_halves() {
-        // One head of D = 4, rows 0 1 2 3 of width 1: pairs (0 1)(2 3) to halves 0 2 | 1 3.
-        assert_eq!(
-            half_split(&[0.0, 1.0, 2.0, 3.0], 4, 1),
-            [0.0, 2.0, 1.0, 3.0]
-        );
+        // One head of D = 4: pairs (0 1)(2 3) to halves 0 2 | 1 3.
+        assert_eq!(half_split(&[0.0, 1.0, 2.0, 3.0], 4), [0.0, 2.0, 1.0, 3.0]);
     }
 }

@@ -12,9 +12,11 @@ mod describe;
 mod families;
 mod generate;
 mod head;
+mod kernel;
 mod kv;
 mod likelihood;
 mod load;
+mod matrix;
 mod ops;
 mod sample;
 mod sweep;
@@ -35,19 +37,15 @@ use decoder::Decoder;
 
 /// Names the arithmetic of this engine; part of every stored answer's key.
 ///
-/// f32 products of the gemm crate and fused multiply-adds elsewhere: the bits are
-/// promised for one instruction set, which is therefore part of the name.
+/// Every sum is a chain of fused multiply-adds in an order that neither the instruction
+/// set nor the number of threads changes, so the name has no instruction set in it. The
+/// rotary angles come from the platform's sine, cosine and power, hence its name.
 fn numerics() -> String {
-    let instructions = if cfg!(target_arch = "x86_64") {
-        if std::arch::is_x86_feature_detected!("fma") {
-            "x86-64-fma"
-        } else {
-            "x86-64"
-        }
-    } else {
-        std::env::consts::ARCH
-    };
-    format!("local-f32-{instructions}")
+    format!(
+        "local-f32-chain-{}-{}",
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    )
 }
 
 /// What, besides a request, the answers of `model` depend on; known without its weights.
@@ -103,7 +101,7 @@ impl LocalEngine {
         sweep.run(&mut kv, &Stop::new(), all, |_, hidden| {
             rows.extend(head::for_logits(&self.decoder, &hidden, |_, it, _| {
                 it.to_vec()
-            })?);
+            }));
             Ok(())
         })?;
         Ok(rows)

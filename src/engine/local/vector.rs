@@ -138,9 +138,12 @@ pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &
     }
 }
 
-/// Replaces `x` by `exp(x − max(x))` and returns the sum of the new values.
+/// Replaces `x` by `exp(scale · x − max(scale · x))` and returns the sum of the new values.
 #[inline(always)]
-pub(crate) fn exp_shifted(x: &mut [f32]) -> f32 {
+pub(crate) fn exp_scaled(x: &mut [f32], scale: f32) -> f32 {
+    for value in x.iter_mut() {
+        *value *= scale;
+    }
     let max = max(x);
     for value in x.iter_mut() {
         *value = exp(*value - max);
@@ -148,16 +151,19 @@ pub(crate) fn exp_shifted(x: &mut [f32]) -> f32 {
     sum_by(x, |value, lane| lane + value)
 }
 
-/// `ln(sum(exp(x)))`, maximum first; the sum of at most 2^18 terms per lane in f32.
+/// `sum(exp(x − max(x)))` with that maximum: one block of a log-sum-exp.
+///
+/// (-inf, 0) if no element is above -inf; a sum that is not finite if one is NaN or +inf.
 #[inline(always)]
-pub(crate) fn log_sum_exp(x: &[f32]) -> f64 {
+pub(crate) fn exp_sum(x: &[f32]) -> (f32, f32) {
     let max = max(x);
-    // Blocks keep the f32 lanes short; their totals are added in f64, in order.
-    let mut total = 0f64;
-    for block in x.chunks(1024) {
-        total += f64::from(sum_by(block, |value, lane| lane + exp(value - max)));
+    if !x.iter().all(|it| *it < f32::INFINITY) {
+        return (max, f32::NAN);
     }
-    f64::from(max) + total.ln()
+    if max == f32::NEG_INFINITY {
+        return (max, 0.0);
+    }
+    (max, sum_by(x, |value, lane| lane + exp(value - max)))
 }
 
 #[cfg(test)]
@@ -207,16 +213,16 @@ mod tests {
             layer_norm(&x, &weight, &weight, 1e-5, &mut y);
             let mut z = vec![0.0; x.len()];
             rms_norm(&y, &weight, 1e-5, &mut z);
-            let lse = log_sum_exp(&z);
-            let sum = exp_shifted(&mut z);
+            let (max, part) = exp_sum(&z);
+            let sum = exp_scaled(&mut z, 1.0);
             for it in &mut y {
                 *it = silu(*it) + gelu(*it);
             }
-            (y, z, sum, lse.to_bits())
+            (y, z, sum, max + part)
         };
-        let bits = |(y, z, sum, lse): (Vec<f32>, Vec<f32>, f32, u64)| {
+        let bits = |(y, z, sum, parts): (Vec<f32>, Vec<f32>, f32, f32)| {
             let all: Vec<u32> = y.iter().chain(&z).map(|it| it.to_bits()).collect();
-            (all, sum.to_bits(), lse)
+            (all, sum.to_bits(), parts.to_bits())
         };
         assert_eq!(bits(fast(run)), bits(run()));
     }

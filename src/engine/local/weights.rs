@@ -9,11 +9,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
+use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 
@@ -26,12 +28,12 @@ use crate::model::{Model, ModelFiles};
 #[derive(Default)]
 pub(crate) struct Weights {
     files: Vec<MappedFile>,
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, Entry>,
     taken: Mutex<BTreeSet<String>>,
 }
 
 /// Where a tensor lies and how it is stored.
-struct Stored {
+struct Entry {
     file: usize,
     start: usize,
     n_bytes: usize,
@@ -40,12 +42,22 @@ struct Stored {
     format: Format,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Format {
     Plain(DType),
     Quantized(GgmlDType),
     /// Not decoded here; only a buffer that nothing reads may have it.
     Unread(safetensors::Dtype),
+}
+
+/// A tensor in the types of its file, decoded row by row.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored<'a> {
+    name: String,
+    bytes: Bytes<'a>,
+    format: Format,
+    pub n_rows: usize,
+    pub n_columns: usize,
 }
 
 impl Weights {
@@ -70,14 +82,14 @@ impl Weights {
             let format = quantized_format(info.tensor_type);
             // GGUF lists the contiguous dimension first.
             let shape = info.shape.iter().rev().map(|it| *it as usize).collect();
-            let stored = Stored {
+            let entry = Entry {
                 file: self.files.len(),
                 start: info.offset as usize,
                 n_bytes: info.n_bytes as usize,
                 shape,
                 format: Format::Quantized(format),
             };
-            self.tensors.insert(name.clone(), stored);
+            self.tensors.insert(name.clone(), entry);
         }
         self.files.push(file);
         Ok(())
@@ -94,14 +106,14 @@ impl Weights {
                 safetensors::Dtype::BF16 => Format::Plain(DType::BF16),
                 other => Format::Unread(other),
             };
-            let stored = Stored {
+            let entry = Entry {
                 file: self.files.len(),
                 start: view.data().as_ptr() as usize - base,
                 n_bytes: view.data().len(),
                 shape: view.shape().to_vec(),
                 format,
             };
-            if self.tensors.insert(name.to_owned(), stored).is_some() {
+            if self.tensors.insert(name.to_owned(), entry).is_some() {
                 return Err(LoadError::unsupported(format!(
                     "tensor `{name}` in two files"
                 )));
@@ -128,50 +140,49 @@ impl Weights {
     }
 
     /// The tensor of that name, which must have that shape.
-    fn find(&self, name: &str, shape: &[usize]) -> Result<&Stored, LoadError> {
-        let stored = self
+    fn find(&self, name: &str, shape: &[usize]) -> Result<&Entry, LoadError> {
+        let entry = self
             .tensors
             .get(name)
             .ok_or_else(|| LoadError::MissingTensor {
                 name: name.to_owned(),
             })?;
-        if stored.shape != shape {
+        if entry.shape != shape {
             return Err(LoadError::Shape {
                 name: name.to_owned(),
                 expected: shape.to_vec(),
-                got: stored.shape.clone(),
+                got: entry.shape.clone(),
             });
         }
-        Ok(stored)
+        Ok(entry)
+    }
+
+    /// The tensor as it is stored, after checking its shape; decodes nothing.
+    pub(crate) fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>, LoadError> {
+        let entry = self.find(name, shape)?;
+        self.mark(name);
+        if let Format::Unread(dtype) = entry.format {
+            return Err(LoadError::unsupported(format!(
+                "the type {dtype:?} of the tensor `{name}`"
+            )));
+        }
+        let bytes = &self.files[entry.file][entry.start..entry.start + entry.n_bytes];
+        let n_columns = shape.last().copied().unwrap_or(1);
+        Ok(Stored {
+            name: name.to_owned(),
+            bytes: Bytes::Mapped(bytes),
+            format: entry.format,
+            n_rows: shape.iter().rev().skip(1).product(),
+            n_columns,
+        })
     }
 
     /// The tensor's values in row-major order, after checking its shape.
     pub(crate) fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let stored = self.find(name, shape)?;
-        self.mark(name);
-        let bytes = &self.files[stored.file][stored.start..stored.start + stored.n_bytes];
-        let tensor = match stored.format {
-            Format::Plain(dtype) => {
-                Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?.to_dtype(DType::F32)?
-            }
-            Format::Unread(dtype) => {
-                return Err(LoadError::unsupported(format!(
-                    "the type {dtype:?} of the tensor `{name}`"
-                )));
-            }
-            Format::Quantized(dtype) => {
-                let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, dtype)?;
-                QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?
-            }
-        };
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        if values.iter().all(|it| it.is_finite()) {
-            Ok(values)
-        } else {
-            Err(LoadError::NotFinite {
-                name: name.to_owned(),
-            })
-        }
+        let stored = self.stored(name, shape)?;
+        let mut values = Vec::with_capacity(stored.n_rows * stored.n_columns);
+        stored.decode_rows(0..stored.n_rows, &mut values)?;
+        Ok(values)
     }
 
     /// Accepts a tensor that other settings already determine, e.g. a stored mask.
@@ -217,38 +228,174 @@ fn quantized_format(tensor_type: gguf::TensorType) -> GgmlDType {
     }
 }
 
-/// A matrix of a checkpoint: `rows` outputs of `cols` inputs, row-major.
-pub(crate) struct Matrix {
-    pub values: Vec<f32>,
-    pub n_rows: usize,
+/// Where the bytes of a tensor are.
+#[derive(Debug, Clone)]
+enum Bytes<'a> {
+    /// In the mapped file.
+    Mapped(&'a [u8]),
+    /// In memory that clones share.
+    Owned(Arc<[u8]>),
 }
 
-/// Puts matrices (`n_i`, k) side by side as one (k, n) matrix, n = sum `n_i`.
-///
-/// A product reads its weight column by column in tiles; with the columns
-/// contiguous, packing a tile is a copy.
-pub(crate) fn side_by_side(parts: &[Matrix], k: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let n: usize = parts.iter().map(|it| it.n_rows).sum();
-    let mut out = vec![0.0; k * n];
-    out.par_chunks_mut(TILE * n)
-        .enumerate()
-        .for_each(|(tile, rows)| {
-            let first = tile * TILE;
-            let mut column = 0;
-            for part in parts {
-                for from in (0..part.n_rows).step_by(TILE) {
-                    for row in from..part.n_rows.min(from + TILE) {
-                        let source = &part.values[row * k + first..row * k + k.min(first + TILE)];
-                        for (i, value) in source.iter().enumerate() {
-                            rows[i * n + column + row] = *value;
-                        }
-                    }
-                }
-                column += part.n_rows;
+/// Rows that are decoded together when all of a tensor is.
+const ROWS_AT_ONCE: usize = 64;
+
+impl Stored<'_> {
+    /// The same tensor, in memory of its own: what happens to the file is no matter then.
+    pub(crate) fn to_owned(&self) -> Stored<'static> {
+        Stored {
+            name: self.name.clone(),
+            bytes: Bytes::Owned(match &self.bytes {
+                Bytes::Mapped(bytes) => Arc::from(*bytes),
+                Bytes::Owned(bytes) => Arc::clone(bytes),
+            }),
+            format: self.format,
+            n_rows: self.n_rows,
+            n_columns: self.n_columns,
+        }
+    }
+
+    /// Bytes as stored.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Appends the values of `rows` to `values`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::NotFinite`] if one is NaN or infinite.
+    pub(crate) fn decode_rows(
+        &self,
+        rows: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), LoadError> {
+        let row_bytes = self.n_bytes() / self.n_rows.max(1);
+        let bytes = &self.bytes()[rows.start * row_bytes..rows.end * row_bytes];
+        self.append(bytes, rows.len() * self.n_columns, values)
+    }
+
+    /// Appends the values of some columns of one row to `values`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stored::decode_rows`].
+    pub(crate) fn decode(
+        &self,
+        row: usize,
+        columns: Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), LoadError> {
+        let Format::Plain(dtype) = self.format else {
+            // Blocks are decoded whole.
+            let mut all = Vec::with_capacity(self.n_columns);
+            self.decode_rows(row..row + 1, &mut all)?;
+            values.extend_from_slice(&all[columns]);
+            return Ok(());
+        };
+        let size = dtype.size_in_bytes();
+        let first = (row * self.n_columns + columns.start) * size;
+        let bytes = &self.bytes()[first..first + columns.len() * size];
+        self.append(bytes, columns.len(), values)
+    }
+
+    /// Decodes everything once and keeps nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stored::decode_rows`].
+    pub(crate) fn check(&self) -> Result<(), LoadError> {
+        (0..self.n_rows.div_ceil(ROWS_AT_ONCE))
+            .into_par_iter()
+            .try_for_each_init(Vec::new, |values, block| {
+                let first = block * ROWS_AT_ONCE;
+                values.clear();
+                self.decode_rows(first..self.n_rows.min(first + ROWS_AT_ONCE), values)
+            })
+    }
+
+    /// Whether both decode to the same values.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stored::decode_rows`].
+    pub(crate) fn equals(&self, other: &Stored<'_>) -> Result<bool, LoadError> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for first in (0..self.n_rows).step_by(ROWS_AT_ONCE) {
+            let rows = first..self.n_rows.min(first + ROWS_AT_ONCE);
+            ours.clear();
+            theirs.clear();
+            self.decode_rows(rows.clone(), &mut ours)?;
+            other.decode_rows(rows, &mut theirs)?;
+            if ours != theirs {
+                return Ok(false);
             }
-        });
-    out
+        }
+        Ok(true)
+    }
+
+    fn append(&self, bytes: &[u8], n: usize, values: &mut Vec<f32>) -> Result<(), LoadError> {
+        let first = values.len();
+        match self.format {
+            Format::Plain(DType::F16) => {
+                values.extend(
+                    bytes
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .map(|it| f16::from_le_bytes(*it).to_f32()),
+                );
+            }
+            Format::Plain(DType::BF16) => {
+                values.extend(
+                    bytes
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .map(|it| bf16::from_le_bytes(*it).to_f32()),
+                );
+            }
+            Format::Plain(_) => {
+                values.extend(bytes.as_chunks().0.iter().map(|it| f32::from_le_bytes(*it)));
+            }
+            Format::Quantized(dtype) => {
+                let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, dtype)?;
+                let tensor = QTensor::new(storage, n)?.dequantize(&Device::Cpu)?;
+                values.extend(tensor.to_vec1::<f32>()?);
+            }
+            Format::Unread(_) => unreachable!("`Weights::stored` refuses it"),
+        }
+        if values[first..].iter().all(|it| it.is_finite()) {
+            Ok(())
+        } else {
+            Err(LoadError::NotFinite {
+                name: self.name.clone(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+impl Stored<'static> {
+    /// Row-major values, as a checkpoint would store them.
+    pub(crate) fn of_f32(values: Vec<f32>, n_rows: usize, n_columns: usize) -> Self {
+        assert_eq!(values.len(), n_rows * n_columns);
+        let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+        Self {
+            name: "test".to_owned(),
+            bytes: Bytes::Owned(bytes.into()),
+            format: Format::Plain(DType::F32),
+            n_rows,
+            n_columns,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -322,24 +469,5 @@ mod tests {
                 assert_bits(&weights, name, &goldens[name]);
             }
         }
-    }
-
-    #[test]
-    fn matrices_side_by_side_are_transposed() {
-        // (2, 3) and (1, 3) become (3, 3): columns 1 2 3 | 4 5 6 | 7 8 9.
-        let parts = [
-            Matrix {
-                values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-                n_rows: 2,
-            },
-            Matrix {
-                values: vec![7.0, 8.0, 9.0],
-                n_rows: 1,
-            },
-        ];
-        assert_eq!(
-            side_by_side(&parts, 3),
-            [1.0, 4.0, 7.0, 2.0, 5.0, 8.0, 3.0, 6.0, 9.0]
-        );
     }
 }
