@@ -7,7 +7,8 @@ use crate::metric::Unit;
 
 use super::Style;
 use super::escape::line;
-use super::number::{about, amount, counted};
+use super::number::{about, amount, counted, difference_unit, side_by_side};
+use super::reason::reasons;
 use super::wrap::wrap;
 
 /// A check with where its gate stands.
@@ -65,11 +66,11 @@ fn one(it: &CheckLine<'_>, style: Style) -> Vec<String> {
         let sentence = wrap(sentence, style.width.saturating_sub(4), "    ");
         lines.push(format!("    {sentence}\n"));
     };
-    for reason in &it.check.reasons {
-        add(&line(&reason.to_string()));
-        if *reason == Reason::Gone {
-            add("if it was removed on purpose, name it in the gate's `retired`");
-        }
+    for reason in reasons(it.check, it.unit) {
+        add(&line(&reason));
+    }
+    if it.check.reasons.contains(&Reason::Gone) {
+        add("if it was removed on purpose, name it in the gate's `retired`");
     }
     if it.check.state == State::Inconclusive {
         for sentence in it.check.forecast.iter().flat_map(|of| needs(of, it)) {
@@ -107,7 +108,7 @@ fn needs(forecast: &Forecast, it: &CheckLine<'_>) -> Vec<String> {
             it.check.n
         )),
         Need::Never => sentences.push(format!(
-            "no number of {units} passes it: nothing is tolerated"
+            "no number of {units} makes a harmless edit pass: nothing is tolerated"
         )),
         Need::Unknown => {}
     }
@@ -150,12 +151,14 @@ pub fn forecast_line(it: &Expected<'_>) -> String {
     } else {
         "example"
     };
+    let (max_drop, _) = side_by_side(it.unit, it.max_drop, it.max_drop);
+    let unit_name = difference_unit(it.unit);
+    let space = if unit_name.is_empty() { "" } else { " " };
     let mut text = format!(
-        "gate {}:{} {}, max_drop {}",
+        "gate {}:{} {}, max_drop {max_drop}{space}{unit_name}",
         line(it.file),
         it.line,
-        line(it.metric),
-        it.max_drop
+        line(it.metric)
     );
     if !it.variants.is_empty() {
         let names: Vec<String> = it.variants.iter().map(|of| line(of)).collect();
@@ -180,7 +183,13 @@ pub fn forecast_line(it: &Expected<'_>) -> String {
                 about(n),
             )
         }
-        Need::Never => ": nothing is tolerated, so only unchanged prompts pass".to_owned(),
+        // A bounded metric has no floor then: no number of units can show that nothing was lost.
+        Need::Never if it.forecast.floor.is_none() => {
+            ": nothing is tolerated, so only unchanged prompts pass".to_owned()
+        }
+        Need::Never => {
+            ": nothing is tolerated, so only unchanged prompts and shown gains pass".to_owned()
+        }
         Need::Unknown => {
             format!(": how many {noun}s it needs can be told once a second baseline is saved")
         }
@@ -218,7 +227,7 @@ pub fn json(checks: &[CheckLine<'_>]) -> Vec<Value> {
             "state": check.state.name(),
             "is_warning": check.is_warning(),
             "fails": check.outcome() != Outcome::Passed,
-            "reasons": check.reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "reasons": reasons(check, it.unit),
             "value": check.value,
             "lower": check.lower,
             "upper": check.upper,

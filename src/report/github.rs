@@ -10,6 +10,7 @@ use crate::gate::{Check, Outcome};
 use super::checked::{Checked, CheckedGate, INCOMPLETE};
 use super::checks::{subject, word};
 use super::escape::{head, line};
+use super::reason::reasons;
 
 /// Annotations that GitHub shows of one step.
 const MAX_ANNOTATIONS: usize = 10;
@@ -85,11 +86,8 @@ fn name(level: Level) -> &'static str {
 fn annotation(level: Level, it: &CheckedGate<'_>, file: &str) -> String {
     let check = it.line.check;
     let title = format!("{}: {}", word(check.state), subject(check));
-    let reasons: Vec<String> = check
-        .reasons
-        .iter()
-        .map(|it| head(&it.to_string(), REASON_WIDTH))
-        .collect();
+    let reasons = reasons(check, it.line.unit);
+    let reasons: Vec<String> = reasons.iter().map(|it| head(it, REASON_WIDTH)).collect();
     format!(
         "::{} file={},line={},title={}::{}",
         name(level),

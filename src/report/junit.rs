@@ -16,6 +16,7 @@ use super::Style;
 use super::checked::{self, Checked, CheckedGate, INCOMPLETE, MAX_BROKEN};
 use super::checks;
 use super::escape::line;
+use super::reason::sentence;
 
 /// Nothing that a terminal would need.
 const PLAIN: Style = Style {
@@ -92,7 +93,7 @@ fn incomplete(checked: &Checked<'_>) -> TestSuite {
 
 fn case(name: &str, class: &str, it: &CheckedGate<'_>) -> TestCase {
     let check = it.line.check;
-    let sentence = safe(&line(&check.sentence()));
+    let sentence = safe(&line(&sentence(check, it.line.unit)));
     let body = safe(&body(it));
     let kind = match check.outcome() {
         Outcome::Passed if check.is_warning() => {

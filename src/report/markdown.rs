@@ -16,6 +16,7 @@ use super::comparison::{gain_line, p_value, verdict};
 use super::escape::head;
 use super::flips::per_case;
 use super::number::{self, NOTHING, counted};
+use super::reason::reasons;
 
 /// Bytes of a comment: GitHub takes 65,536 characters.
 pub const COMMENT_LIMIT: usize = 60_000;
@@ -180,11 +181,8 @@ fn check_row(it: &CheckedGate<'_>) -> String {
     };
     let against = label.reference.as_ref();
     let against = against.map_or(String::new(), |it| format!(" vs {}", code(it)));
-    let reasons: Vec<String> = check
-        .reasons
-        .iter()
-        .map(|it| span(&it.to_string(), REASON_WIDTH))
-        .collect();
+    let reasons = reasons(check, it.line.unit);
+    let reasons: Vec<String> = reasons.iter().map(|it| span(it, REASON_WIDTH)).collect();
     format!(
         "| {state} | {} of {} · {}{against} | {} | {} |\n",
         code(&label.metric),

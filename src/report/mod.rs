@@ -31,6 +31,7 @@ mod notes;
 mod number;
 pub mod query;
 mod ranking;
+pub mod reason;
 pub mod show;
 pub mod text;
 mod wrap;
