@@ -373,7 +373,7 @@ fn a_minimum_is_held_against_the_bound_of_the_value() {
                 assert!((it.value - lower).abs() < 5e-5, "{it:?}");
             }
             (Reason::NotShown { comparison, .. } | Reason::Shown { comparison, .. }, None) => {
-                assert_eq!((comparison.value, comparison.limit), (value, 0.9))
+                assert_eq!((comparison.value, comparison.limit), (value, 0.9));
             }
             (other, _) => panic!("{successes}: {other:?}"),
         }
