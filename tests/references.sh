@@ -15,8 +15,8 @@
 # and npm.
 set -euo pipefail
 
-# Second opinions on models and tokenizers, and the readers of Parquet that the README shows. torch
-# and transformers are too large for this; what they say is kept as goldens.
+# Second opinions on models and tokenizers, the readers of Parquet that the README shows, and a
+# validator of XML. torch and transformers are too large for this; what they say is kept as goldens.
 python_packages=(
     duckdb==2.0.0
     gguf==0.19.0
@@ -30,6 +30,7 @@ python_packages=(
     tiktoken==0.14.0
     tokenizers==0.23.3
     xllamacpp==2026.10.11549
+    xmlschema==4.3.2
 )
 # A package of whose many parts and dependencies one file is wanted: `import` finds it there.
 data_package=dashscope==2.0.2

@@ -7,13 +7,17 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
-use harness::experiment::Overlay;
 
-use super::glob::{Glob, Globs};
 use super::help;
+
+mod groups;
+
+pub(crate) use groups::{
+    ComparisonArgs, ComputeArgs, ResultsArgs, Selection, SelectionArgs, Setting, Verbosity,
+    VerbosityArgs,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -80,6 +84,9 @@ pub(crate) struct RunArgs {
     /// Experiment files; all are checked before the first one runs
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
+    /// What gates may compare with a baseline.
+    #[command(flatten)]
+    pub(crate) comparison: ComparisonArgs,
     /// What is measured, and how.
     #[command(flatten)]
     pub(crate) measure: MeasureArgs,
@@ -95,12 +102,9 @@ pub(crate) struct CheckArgs {
     /// first and whose gates then decide [default: the baseline `main`]
     #[arg(long, value_name = "BASE")]
     pub(crate) against: Option<String>,
-    /// Compare even where model, tokenizer or arithmetic are not the same
-    #[arg(long, help_heading = "Comparison")]
-    pub(crate) across_models: bool,
-    /// Compare on the common rows even where more than 10 % of the rows differ
-    #[arg(long, help_heading = "Comparison")]
-    pub(crate) common_rows: bool,
+    /// What may be compared.
+    #[command(flatten)]
+    pub(crate) comparison: ComparisonArgs,
     /// Write the checks as JUnit XML
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     pub(crate) junit: Option<PathBuf>,
@@ -118,7 +122,6 @@ pub(crate) struct CheckArgs {
 
 /// `harness compare`.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
 pub(crate) struct CompareArgs {
     /// What it is held against: a run, a baseline, or RUN:VARIANT
     #[arg(value_name = "A")]
@@ -129,12 +132,9 @@ pub(crate) struct CompareArgs {
     /// Show the flips by every metric, not only by the primary one
     #[arg(long, help_heading = "Output")]
     pub(crate) all: bool,
-    /// Compare even where model, tokenizer or arithmetic are not the same
-    #[arg(long, help_heading = "Comparison")]
-    pub(crate) across_models: bool,
-    /// Compare on the common rows even where more than 10 % of the rows differ
-    #[arg(long, help_heading = "Comparison")]
-    pub(crate) common_rows: bool,
+    /// What may be compared.
+    #[command(flatten)]
+    pub(crate) comparison: ComparisonArgs,
     /// Where results are.
     #[command(flatten)]
     pub(crate) results: ResultsArgs,
@@ -416,154 +416,6 @@ pub(crate) struct CompletionsArgs {
     /// Shell to complete for
     #[arg(value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
-}
-
-/// Which part of an experiment is meant, and what is laid over its file.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Selection")]
-pub(crate) struct SelectionArgs {
-    /// Take only N examples: a fixed random subset, unless the experiment says otherwise
-    #[arg(long, value_name = "N")]
-    limit: Option<NonZeroUsize>,
-    /// Take only variants of this name; `*` and `?` are wildcards; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    variant: Vec<Glob>,
-    /// Take only models of this name; `*` and `?` are wildcards; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    model: Vec<Glob>,
-    /// Change a value of the experiment file, such as `generation.max_tokens=16`; may be
-    /// repeated, the last one counts
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<Setting>,
-    /// Apply the table [profiles.P] of the experiment file; --set comes after it
-    #[arg(long, value_name = "P")]
-    profile: Option<String>,
-}
-
-/// What [`SelectionArgs`] mean.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Selection {
-    /// What is laid over the experiment file.
-    pub(crate) overlay: Overlay,
-    /// Variants that take part.
-    pub(crate) variants: Globs,
-    /// Models that take part.
-    pub(crate) models: Globs,
-}
-
-impl SelectionArgs {
-    /// What was selected; `--limit` is the last of the settings, so it wins.
-    pub(crate) fn selection(&self) -> Selection {
-        let limit = self
-            .limit
-            .map(|n| ("dataset.limit".to_owned(), n.to_string()));
-        let set = self
-            .set
-            .iter()
-            .map(|it| (it.key.clone(), it.value.clone()))
-            .chain(limit);
-        Selection {
-            overlay: Overlay {
-                profile: self.profile.clone(),
-                set: set.collect(),
-            },
-            variants: Globs::new(self.variant.clone()),
-            models: Globs::new(self.model.clone()),
-        }
-    }
-}
-
-/// Where runs, stored responses and baselines are.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Results")]
-pub(crate) struct ResultsArgs {
-    /// Folder of runs, stored responses and baselines
-    #[arg(
-        long = "out",
-        global = true,
-        value_name = "DIR",
-        env = "HARNESS_RESULTS",
-        hide_env_values = true,
-        default_value = "results"
-    )]
-    pub(crate) folder: PathBuf,
-}
-
-/// How models are found and computed.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Computation")]
-pub(crate) struct ComputeArgs {
-    /// Fetch nothing: fail if a built-in model is not in the cache
-    #[arg(long)]
-    pub(crate) offline: bool,
-    /// Threads to compute with; scores do not depend on it [default: one per core]
-    #[arg(short = 'j', long = "threads", value_name = "N")]
-    pub(crate) n_threads: Option<NonZeroUsize>,
-}
-
-/// How much is told on stderr.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Output")]
-pub(crate) struct VerbosityArgs {
-    /// Tell nothing but results, warnings and errors: no progress
-    #[arg(short, long, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Tell more: where files are, what came from the store, how long things took
-    #[arg(short, long)]
-    verbose: bool,
-}
-
-/// How much is told on stderr; results, warnings and errors always are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) enum Verbosity {
-    /// No progress.
-    Quiet,
-    /// Progress.
-    #[default]
-    Normal,
-    /// Progress, and how and where things were done.
-    Verbose,
-}
-
-impl VerbosityArgs {
-    /// The one level that the flags mean.
-    pub(crate) fn verbosity(&self) -> Verbosity {
-        match (self.quiet, self.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (false, true) => Verbosity::Verbose,
-            (false, false) => Verbosity::Normal,
-        }
-    }
-}
-
-/// `KEY=VALUE`, split at the first `=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Setting {
-    /// What stands before the `=`, without spaces around it; not empty.
-    pub(crate) key: String,
-    /// What stands after it, as it is; may be empty.
-    pub(crate) value: String,
-}
-
-/// Why a text is no [`Setting`].
-#[derive(Debug, thiserror::Error)]
-#[error("expected KEY=VALUE, such as `dataset.limit=20`")]
-pub(crate) struct SettingError;
-
-impl FromStr for Setting {
-    type Err = SettingError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (key, value) = text.split_once('=').ok_or(SettingError)?;
-        let key = key.trim();
-        if key.is_empty() {
-            return Err(SettingError);
-        }
-        Ok(Self {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        })
-    }
 }
 
 #[cfg(test)]

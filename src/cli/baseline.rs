@@ -131,32 +131,8 @@ fn as_json(id: &BaselineId, baseline: &Baseline) -> serde_json::Value {
     })
 }
 
-/// The one baseline of that name: `EXPERIMENT/NAME`, or a name that only one experiment has.
-fn find(args: &BaselineArgs, name: &str) -> Result<BaselineId, SideError> {
-    let (experiment, own) = match name.split_once('/') {
-        Some((experiment, own)) => (Some(experiment), own),
-        None => (None, name),
-    };
-    let all = table::list_baselines(&args.results.folder, experiment)?;
-    let of_name: Vec<&BaselineId> = all.iter().filter(|it| it.name == own).collect();
-    match of_name[..] {
-        [only] => Ok(only.clone()),
-        [] => Err(SideError::NoBaseline {
-            name: name.to_owned(),
-            known: all
-                .iter()
-                .map(|it| format!("{}/{}", it.experiment, it.name))
-                .collect(),
-        }),
-        [..] => Err(SideError::Ambiguous {
-            name: own.to_owned(),
-            experiments: of_name.iter().map(|it| it.experiment.clone()).collect(),
-        }),
-    }
-}
-
 fn show(args: &BaselineArgs, name: &str, is_json: bool) -> Result<String, SideError> {
-    let id = find(args, name)?;
+    let id = side::find_baseline(&args.results.folder, name)?;
     let baseline = table::read_baseline(&args.results.folder, &id.experiment, &id.name)?;
     if is_json {
         return Ok(output::json(&as_json(&id, &baseline)));
@@ -209,7 +185,7 @@ fn values(evidence: &Evidence) -> Vec<String> {
 }
 
 fn rm(args: &BaselineArgs, name: &str) -> Result<String, SideError> {
-    let id = find(args, name)?;
+    let id = side::find_baseline(&args.results.folder, name)?;
     std::fs::remove_file(&id.path).map_err(|source| BaselineError::Folder {
         what: "remove",
         path: id.path.clone(),

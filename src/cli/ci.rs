@@ -9,9 +9,10 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use harness::report::{Checked, github, junit, markdown};
+use harness::report::{Checked, Unjudged, github, junit, markdown};
 
 use super::args::CheckArgs;
+use super::check;
 use super::exit::Exit;
 use super::output;
 
@@ -23,25 +24,70 @@ struct ReportFileError {
     source: io::Error,
 }
 
-/// Writes what the flags ask for; `gates_file` is where the gates stand.
-pub(super) fn write(args: &CheckArgs, gates_file: &Path, checked: &Checked<'_>) -> Exit {
+/// Writes what the flags ask for.
+pub(super) fn write(args: &CheckArgs, checked: &Checked<'_>) -> Exit {
+    write_all(
+        args,
+        &Texts {
+            junit: &|| junit::xml(checked),
+            github: &|file| github::annotations(checked, file),
+            markdown: &|limit| markdown::text(checked, limit),
+        },
+    )
+}
+
+/// The same for a check that came to no verdict: the reports say why.
+pub(super) fn write_unjudged(args: &CheckArgs, end: &check::Unjudged) -> Exit {
+    let (file, command) = (args.file.display().to_string(), command());
+    let unjudged = Unjudged {
+        file: &file,
+        state: match end.exit {
+            Exit::Interrupted | Exit::Terminated => "interrupted",
+            Exit::Refused => "refused",
+            _ => "incomplete",
+        },
+        why: &end.why,
+        hint: end.hint,
+        command: &command,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    write_all(
+        args,
+        &Texts {
+            junit: &|| junit::unjudged(&unjudged),
+            github: &|file| github::unjudged(&unjudged, file),
+            markdown: &|_| markdown::unjudged(&unjudged),
+        },
+    )
+}
+
+/// What makes the text for each place.
+struct Texts<'a> {
+    junit: &'a dyn Fn() -> String,
+    /// For the experiment file at this path from the root.
+    github: &'a dyn Fn(&str) -> String,
+    /// At most so many bytes.
+    markdown: &'a dyn Fn(usize) -> String,
+}
+
+fn write_all(args: &CheckArgs, texts: &Texts<'_>) -> Exit {
     let mut results = Vec::new();
     if let Some(path) = &args.junit {
-        results.push((path.clone(), replace(path, &junit::xml(checked))));
+        results.push((path.clone(), replace(path, &(texts.junit)())));
     }
     if let Some(path) = &args.markdown {
-        let text = markdown::text(checked, markdown::COMMENT_LIMIT);
+        let text = (texts.markdown)(markdown::COMMENT_LIMIT);
         results.push((path.clone(), replace(path, &text)));
     }
     if args.github {
         let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
-        let file = from_root(gates_file, workspace.as_deref());
-        for line in github::annotations(checked, &file).lines() {
+        let file = from_root(&args.file, workspace.as_deref());
+        for line in (texts.github)(&file).lines() {
             output::note(line);
         }
         let summary = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty());
         if let Some(path) = summary.map(PathBuf::from) {
-            let result = append(&path, checked);
+            let result = append(&path, texts.markdown);
             results.push((path, result));
         }
     }
@@ -120,7 +166,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Appends to the step's summary, which earlier commands may have begun.
-fn append(path: &Path, checked: &Checked<'_>) -> io::Result<()> {
+fn append(path: &Path, markdown: &dyn Fn(usize) -> String) -> io::Result<()> {
     let taken = fs::metadata(path).map_or(0, |it| usize::try_from(it.len()).unwrap_or(usize::MAX));
     let left = markdown::SUMMARY_LIMIT.saturating_sub(taken);
     if left < markdown::MIN_LIMIT {
@@ -131,7 +177,7 @@ fn append(path: &Path, checked: &Checked<'_>) -> io::Result<()> {
         .append(true)
         .open(path)?;
     // What is there may end within a paragraph.
-    let text = format!("\n{}", markdown::text(checked, left - 1));
+    let text = format!("\n{}", markdown(left - 1));
     file.write_all(text.as_bytes())
 }
 

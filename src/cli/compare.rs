@@ -1,8 +1,6 @@
 //! `harness compare`: two runs, a run and a baseline, or two variants of one run.
 
-use harness::compare::{
-    self, CellPair, CompareRunsError, Evidence, Flip, RunComparison, RunsOptions,
-};
+use harness::compare::{self, CellPair, CompareRunsError, Evidence, Flip, RunComparison};
 use harness::report::comparison::{self as report, Compared};
 
 use super::args::CompareArgs;
@@ -59,7 +57,8 @@ fn split(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Reference and candidate. A name that is no run is looked up among the other one's baselines.
+/// Reference and candidate. A name that is no run is looked up among the other one's baselines,
+/// and where both are none, among all.
 fn sides(args: &CompareArgs) -> Result<(Side, Side), SideError> {
     let results = &args.results.folder;
     let (reference, candidate) = (split(&args.reference).0, split(&args.candidate).0);
@@ -73,6 +72,9 @@ fn sides(args: &CompareArgs) -> Result<(Side, Side), SideError> {
             let experiment = reference.evidence.experiment.clone();
             let candidate = side::either(results, &experiment, candidate)?;
             Ok((reference, candidate))
+        }
+        (Err(SideError::Resolve(_)), Err(SideError::Resolve(_))) => {
+            side::two_baselines(results, reference, candidate)
         }
         (Err(err), _) | (_, Err(err)) => Err(err),
     }
@@ -99,11 +101,7 @@ fn compared(
     let comparison = if let (Some(variant), Some(against)) = variants {
         compare::variants_of(one, variant, against)?
     } else {
-        let options = RunsOptions {
-            across_models: args.across_models,
-            common_rows: args.common_rows,
-        };
-        compare::runs(one, other, &options)?
+        compare::runs(one, other, &args.comparison.options())?
     };
     let flips = flips(one, other, &comparison);
     Ok((comparison, flips))

@@ -1,27 +1,24 @@
-//! Gates: what they need before a run, and what they say after it.
+//! Gates: what a run is held against, whether that can be, and what they say after it.
 
 use std::path::{Path, PathBuf};
 
 use harness::compare::{
-    self, CellPair, CompareRunsError, Evidence, FlipKind, RunComparison, RunsOptions,
+    self, CellPair, CompareRunsError, Evidence, Flip, RunComparison, RunsOptions,
 };
 use harness::experiment::{Against, GateSpec, Rule as GateRule};
-use harness::gate::{
-    self, Base, Check, Covered, Forecast, Limit, Outcome, Outlook, Rule, State, cover, decide_all,
-    forecast,
-};
-use harness::metric::{Kind, Metric, Unit};
+use harness::gate::{self, Base, Check, Covered, Outcome, Reason, cover, decide_all};
+use harness::metric::Unit;
 use harness::plan::Plan;
-use harness::report::checks::{self, CheckLine, Expected};
+use harness::report::checks::CheckLine;
 use harness::report::escape::line;
-use harness::report::flips;
+use harness::report::flips::per_case;
+use harness::report::{CheckedGate, EditedGate, GatePlace, checked};
 use harness::score;
-use harness::stats::Difference;
 use harness::table::BaselineError;
+use serde_json::{Value, json};
 
 use super::analysis::{self, Measurements, RequestDigests};
 use super::exit::Exit;
-use super::output;
 use super::run::style;
 use super::side::{self, Side, SideError};
 
@@ -33,6 +30,8 @@ pub(crate) struct Judging<'a> {
     /// The file that the gates stand in.
     pub(crate) gates_file: PathBuf,
     pub(crate) gates: &'a [GateSpec],
+    /// Those of the candidate's own file, which are others where the base is a file.
+    pub(crate) own_gates: &'a [GateSpec],
     pub(crate) candidate: &'a Evidence,
     pub(crate) base: Option<&'a Side>,
     /// Whether all variants of the file took part.
@@ -45,10 +44,11 @@ pub(crate) struct Judged {
     pub(crate) gates_file: PathBuf,
     /// The line of every gate.
     lines: Vec<usize>,
+    /// The lines of equal gates in the candidate's own file.
+    own_lines: Vec<Option<usize>>,
     pub(crate) checks: Vec<Check>,
     units: Vec<Unit>,
-    /// What every failed check got wrong that its reference had right, on lines.
-    broken: Vec<Vec<String>>,
+    changes: Vec<Changes>,
     pub(crate) covered: Covered,
     /// The run against its base, where there is one.
     pub(crate) comparison: Option<Result<RunComparison, CompareRunsError>>,
@@ -89,11 +89,15 @@ pub(crate) fn judge(all: &[Judging<'_>]) -> Vec<Judged> {
             let index = it.candidate.metric(&check.label.metric);
             index.map_or(Unit::Plain, |index| it.candidate.metrics[index].metric.unit)
         };
+        let is_comparable = matches!(comparison, Some(Ok(_)));
+        let base = it.base.filter(|_| is_comparable);
+        let changes = checks.iter().map(|check| changes(it, base, check));
         Judged {
             gates_file: it.gates_file.clone(),
             lines: it.gates.iter().map(gate_line).collect(),
+            own_lines: own_lines(it),
             units: checks.iter().map(unit).collect(),
-            broken: checks.iter().map(|check| broken(it, check)).collect(),
+            changes: changes.collect(),
             checks,
             covered,
             comparison,
@@ -102,48 +106,51 @@ pub(crate) fn judge(all: &[Judging<'_>]) -> Vec<Judged> {
     done.collect()
 }
 
-/// Examples that a failed check lists of each kind.
-const MAX_BROKEN: usize = 5;
+/// What changed against what a check holds its variant against.
+#[derive(Default)]
+struct Changes {
+    /// The reference's name, or the base's for `min` and `max`.
+    against: String,
+    /// By the metric of single examples that tells most about the check's.
+    flips: Vec<Flip>,
+    /// The unit of that metric.
+    unit: Option<Unit>,
+}
 
-/// The examples that a failed check's variant lost against its reference.
-fn broken(of: &Judging<'_>, check: &Check) -> Vec<String> {
+/// Nothing where requests were equal, or where there is no reference.
+fn changes(of: &Judging<'_>, base: Option<&Side>, check: &Check) -> Changes {
     let label = &check.label;
-    let Some(GateRule::Compare { against, .. }) = of.gates.get(label.gate_index).map(|it| &it.rule)
-    else {
-        return Vec::new();
+    let rule = of.gates.get(label.gate_index).map(|it| &it.rule);
+    let other = match rule {
+        Some(GateRule::Compare { against, .. }) => match &against.value {
+            Against::Variant(other) => Some(other),
+            Against::Baseline => None,
+        },
+        _ => None,
     };
-    if check.state != State::Failed {
-        return Vec::new();
-    }
-    let (reference, variant) = match (&against.value, of.base) {
-        (Against::Variant(other), _) => (of.candidate, other),
-        (Against::Baseline, Some(base)) => (&base.evidence, &label.variant),
-        (Against::Baseline, None) => return Vec::new(),
+    let (reference, variant, against) = match (other, base) {
+        (Some(other), _) => (of.candidate, other, other),
+        (None, Some(base)) => (&base.evidence, &label.variant, &base.name),
+        (None, None) => return Changes::default(),
     };
-    let Some(cells) = cells(reference, &label.model, (&label.variant, variant)) else {
-        return Vec::new();
-    };
-    let metric = flips::per_case(&label.metric);
-    let lost = compare::flips(of.candidate, reference, &cells)
-        .into_iter()
-        .filter(|it| it.metric == metric)
-        .filter(|it| matches!(it.kind, FlipKind::Broke | FlipKind::Worsened));
+    let metric = per_case(&label.metric);
     let unit = of.candidate.metric(metric);
-    let unit = unit.map_or(Unit::Plain, |it| of.candidate.metrics[it].metric.unit);
-    let lists = flips::lists(&lost.collect::<Vec<_>>(), unit, MAX_BROKEN);
-    let of_cases = if metric == label.metric {
-        String::new()
-    } else {
-        format!(" by {metric}")
+    let mut changes = Changes {
+        against: against.clone(),
+        flips: Vec::new(),
+        unit: unit.map(|it| of.candidate.metrics[it].metric.unit),
     };
-    let listed = lists
-        .iter()
-        .map(|it| it.replacen(':', &format!("{of_cases}:"), 1));
-    listed.collect()
+    let is_identical = matches!(check.reasons[..], [Reason::Identical { .. }]);
+    let cells = cells(reference, &label.model, (&label.variant, variant));
+    if let (Some(cells), false) = (cells, is_identical) {
+        changes.flips = compare::flips(of.candidate, reference, &cells);
+        changes.flips.retain(|it| it.metric == metric);
+    }
+    changes
 }
 
 /// A variant and its counterpart in `reference`, on the model of that name or the only one.
-fn cells(reference: &Evidence, model: &str, variants: (&str, &str)) -> Option<CellPair> {
+pub(super) fn cells(reference: &Evidence, model: &str, variants: (&str, &str)) -> Option<CellPair> {
     let reference_model = match (reference.model(model), &reference.models[..]) {
         (Some(index), _) => &reference.models[index].name,
         (None, [only]) => &only.name,
@@ -158,7 +165,7 @@ fn cells(reference: &Evidence, model: &str, variants: (&str, &str)) -> Option<Ce
 }
 
 /// The line of `[[gates]]`, from 1.
-fn gate_line(gate: &GateSpec) -> usize {
+pub(super) fn gate_line(gate: &GateSpec) -> usize {
     let place = &gate.header.place;
     place.source.line_and_column(place.span.start).0
 }
@@ -197,16 +204,51 @@ impl Judged {
             .collect()
     }
 
+    /// Every check with what changed; `file` is [`Judged::file`].
+    pub(crate) fn checked_gates<'a>(&'a self, file: &'a str) -> Vec<CheckedGate<'a>> {
+        let lines = self.check_lines(file).into_iter().zip(&self.changes);
+        lines
+            .map(|(line, changes)| CheckedGate {
+                line,
+                own_line: self.own_lines[line.check.label.gate_index],
+                against: &changes.against,
+                flips: &changes.flips,
+                flip_unit: changes.unit.unwrap_or(line.unit),
+            })
+            .collect()
+    }
+
+    /// Gates that cover nothing of what was selected.
+    pub(crate) fn skipped(&self) -> Vec<GatePlace> {
+        self.places(&self.covered.unselected)
+    }
+
+    fn places(&self, gates: &[usize]) -> Vec<GatePlace> {
+        let place = |gate: &usize| GatePlace {
+            file: self.file(),
+            line: self.line(*gate),
+        };
+        gates.iter().map(place).collect()
+    }
+
+    /// What was not judged, as JSON: gates with their place and why.
+    pub(crate) fn not_judged_json(&self) -> Vec<Value> {
+        let of = |gates: &[usize], why: &str| -> Vec<Value> {
+            let places = self.places(gates);
+            let one = |it: &GatePlace| json!({"file": it.file, "line": it.line, "why": why});
+            places.iter().map(one).collect()
+        };
+        [
+            of(&self.covered.unselected, "not_selected"),
+            of(&self.covered.without_baseline, "no_baseline"),
+        ]
+        .concat()
+    }
+
     /// What the gates say, for people.
     pub(crate) fn text(&self) -> String {
         let file = self.file();
-        let mut text = String::new();
-        for (check, broken) in self.check_lines(&file).iter().zip(&self.broken) {
-            text += &checks::text(std::slice::from_ref(check), style());
-            for line in broken {
-                text += &format!("    {line}\n");
-            }
-        }
+        let mut text = checked::text(&self.checked_gates(&file), style());
         for (what, names) in [
             ("variant", &self.covered.new_variants),
             ("model", &self.covered.new_models),
@@ -218,15 +260,53 @@ impl Judged {
                 );
             }
         }
-        for gate in &self.covered.unselected {
+        for place in self.skipped() {
             text += &format!(
-                "skipped  gate [{}:{}]: its variants, its model or its reference were not selected\n",
-                line(&file),
-                self.line(*gate)
+                "skipped  gate [{}]: its variants, its model or its reference were not selected\n",
+                place.text()
             );
         }
         text
     }
+}
+
+/// Position in `own` of the gate that is equal to each of `gates`; each is taken once.
+fn counterparts(gates: &[GateSpec], own: &[GateSpec]) -> Vec<Option<usize>> {
+    let mut is_free = vec![true; own.len()];
+    let mut counterpart = |gate: &GateSpec| {
+        let found = (0..own.len()).find(|it| is_free[*it] && own[*it] == *gate)?;
+        is_free[found] = false;
+        Some(found)
+    };
+    gates.iter().map(&mut counterpart).collect()
+}
+
+fn own_lines(of: &Judging<'_>) -> Vec<Option<usize>> {
+    let own = counterparts(of.gates, of.own_gates).into_iter();
+    own.map(|it| Some(gate_line(&of.own_gates[it?]))).collect()
+}
+
+/// The gates that only one of two files has: those of `own`, which do not judge themselves, then
+/// those of `base`, which decide.
+pub(crate) fn edited(
+    (base_file, base): (&Path, &[GateSpec]),
+    (own_file, own): (&Path, &[GateSpec]),
+) -> Vec<EditedGate> {
+    let counterparts = counterparts(base, own);
+    let edited = |file: &Path, gate: &GateSpec, decides| EditedGate {
+        place: GatePlace {
+            file: file.display().to_string(),
+            line: gate_line(gate),
+        },
+        decides,
+    };
+    let of_own = own.iter().enumerate();
+    let of_own = of_own.filter(|it| !counterparts.contains(&Some(it.0)));
+    let of_base = base.iter().zip(&counterparts).filter(|it| it.1.is_none());
+    of_own
+        .map(|it| edited(own_file, it.1, false))
+        .chain(of_base.map(|it| edited(base_file, it.0, true)))
+        .collect()
 }
 
 /// The baseline that `run` holds gates against; `None` where there is none yet or no gate asks.
@@ -283,124 +363,4 @@ pub(crate) fn outline(
             requests: &RequestDigests::new(),
         },
     ))
-}
-
-/// Tells how many examples the gates need, before anything runs.
-pub(crate) fn tell_forecasts(file: &Path, plan: &Plan, gates: &[GateSpec], base: Option<&Side>) {
-    for line in forecasts(file, plan, gates, base) {
-        output::note(&line);
-    }
-}
-
-/// One line per gate, or several where variants need different numbers.
-pub(crate) fn forecasts(
-    file: &Path,
-    plan: &Plan,
-    gates: &[GateSpec],
-    base: Option<&Side>,
-) -> Vec<String> {
-    let Ok(judges) = score::judges(&plan.experiment.spec.metrics) else {
-        return Vec::new();
-    };
-    let metrics = analysis::metrics(plan, &judges);
-    let file = file.display().to_string();
-    let mut lines = Vec::new();
-    for gate in gates {
-        let metric = metrics.iter().find(|it| it.name == gate.metric.value);
-        let (Some(metric), Limit::MaxDrop(max_drop)) = (metric, Rule::of(gate).limit) else {
-            continue;
-        };
-        let groups = of_gate(plan, gate, metric, base);
-        for (forecast, variants) in &groups {
-            lines.push(checks::forecast_line(&Expected {
-                file: &file,
-                line: gate_line(gate),
-                metric: &metric.name,
-                unit: metric.unit,
-                max_drop,
-                variants: if groups.len() == 1 { &[] } else { variants },
-                forecast: *forecast,
-                n_units: n_units(plan),
-                is_clustered: plan.clusters().is_some(),
-            }));
-        }
-    }
-    lines
-}
-
-/// What a gate needs, with the variants that need it.
-fn of_gate(
-    plan: &Plan,
-    gate: &GateSpec,
-    metric: &Metric,
-    base: Option<&Side>,
-) -> Vec<(Forecast, Vec<String>)> {
-    let mut groups: Vec<(Forecast, Vec<String>)> = Vec::new();
-    let models = plan.models.iter().filter(|it| gate.model.covers(&it.name));
-    for model in models {
-        let variants = plan.variants.iter();
-        for variant in variants.filter(|it| gate.variant.covers(&it.name)) {
-            if is_reference(gate, &variant.name) {
-                continue;
-            }
-            let spread = base.and_then(|it| spread(it, gate, &model.name, &variant.name));
-            let forecast = forecast(&Rule::of(gate), &outlook(plan, metric, spread));
-            let name = if plan.models.len() == 1 {
-                variant.name.clone()
-            } else {
-                format!("{} · {}", model.name, variant.name)
-            };
-            match groups.iter_mut().find(|it| it.0 == forecast) {
-                Some(group) => group.1.push(name),
-                None => groups.push((forecast, vec![name])),
-            }
-        }
-    }
-    groups
-}
-
-/// Whether a gate holds others against this variant.
-fn is_reference(gate: &GateSpec, variant: &str) -> bool {
-    let GateRule::Compare { against, .. } = &gate.rule else {
-        return false;
-    };
-    matches!(&against.value, Against::Variant(it) if it == variant)
-}
-
-/// Examples of a plan, or their clusters.
-fn n_units(plan: &Plan) -> usize {
-    plan.clusters().map_or(plan.examples.len(), |it| {
-        let distinct: std::collections::HashSet<&String> = it.iter().collect();
-        distinct.len()
-    })
-}
-
-fn outlook(plan: &Plan, metric: &Metric, spread: Option<f64>) -> Outlook {
-    let is_clustered = plan.clusters().is_some();
-    Outlook {
-        range: metric.range,
-        is_mean: matches!(metric.kind(), Kind::Proportion | Kind::Mean),
-        is_proportion: metric.kind() == Kind::Proportion && !is_clustered,
-        spread,
-        n_units: n_units(plan),
-    }
-}
-
-/// The spread of gains that a baseline holds: of its own variants, or since its anchor.
-fn spread(base: &Side, gate: &GateSpec, model: &str, variant: &str) -> Option<f64> {
-    let GateRule::Compare { against, .. } = &gate.rule else {
-        return None;
-    };
-    let (reference, other) = match &against.value {
-        Against::Variant(other) => (&base.evidence, other.as_str()),
-        Against::Baseline => (base.anchor.as_ref()?, variant),
-    };
-    let cells = cells(reference, model, (variant, other))?;
-    let metric = &gate.metric.value;
-    let samples = compare::samples(&base.evidence, reference, &cells, metric)?.ok()?;
-    let index = base.evidence.metric(metric)?;
-    let direction = base.evidence.metrics[index].metric.direction;
-    Difference::paired(&samples.candidate, &samples.reference, direction)
-        .ok()?
-        .spread()
 }

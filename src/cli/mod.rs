@@ -13,6 +13,7 @@ mod compare;
 mod draw;
 mod execute;
 mod exit;
+mod forecasts;
 mod gates;
 mod glob;
 mod help;

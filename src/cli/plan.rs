@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use harness::experiment::MetricName;
 use harness::plan::{Case, Plan, default_delimiter, stripped};
-use harness::report::escape;
+use harness::report::{escape, wrap};
 use harness::request::{Answerer, Digest, Request, RequestKey, Work};
 use harness::stats;
 use serde_json::json;
@@ -12,9 +12,10 @@ use serde_json::json;
 use super::args::PlanArgs;
 use super::draw;
 use super::exit::Exit;
+use super::forecasts;
 use super::gates;
 use super::open::{self, OpenModels, Opening};
-use super::output::{self, OutputError};
+use super::output::{self, OutputError, Stream};
 
 /// Tokens shown at either end of a prompt.
 const END_TOKENS: usize = 8;
@@ -66,7 +67,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
         }
     };
     let gates = &plan.experiment.spec.gates;
-    let needs = gates::forecasts(&args.file, &plan, gates, base.as_ref());
+    let needs = forecasts::forecasts(&args.file, &plan, gates, base.as_ref());
     let n_prompts = args.prompts.map_or(0, std::num::NonZeroUsize::get);
     let mut totals = Totals::default();
     let mut counts = Vec::new();
@@ -225,6 +226,8 @@ fn gate_lines(needs: &[String]) -> String {
     if needs.is_empty() {
         return String::new();
     }
+    let width = Stream::Stdout.width();
+    let needs: Vec<String> = needs.iter().map(|it| wrap(it, width, "  ")).collect();
     format!("\n{}\n", needs.join("\n"))
 }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use harness::compare::{Evidence, RunsOptions};
+use harness::compare::Evidence;
 use harness::experiment::GateSpec;
 use harness::plan::Plan;
 use harness::report::{ReportInput, Style, checks, json, text};
@@ -17,6 +17,7 @@ use super::check;
 use super::draw::{self, Bars, Waiting};
 use super::execute::{ExecuteError, Finished, Options, Watcher, execute};
 use super::exit::Exit;
+use super::forecasts;
 use super::gates::{self, DEFAULT_BASELINE, Judging};
 use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
@@ -53,7 +54,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, OutputError> {
         }
         if Verbosity::Normal <= args.measure.verbosity.verbosity() {
             let base = bases.last().and_then(Option::as_ref);
-            gates::tell_forecasts(file, plan, &plan.experiment.spec.gates, base);
+            forecasts::tell(file, plan, &plan.experiment.spec.gates, base);
         }
     }
     let mut exit = Exit::Done;
@@ -87,10 +88,11 @@ fn tell_gates(
             let judging = Judging {
                 gates_file: file.clone(),
                 gates: &plan.experiment.spec.gates,
+                own_gates: &plan.experiment.spec.gates,
                 candidate: ran.evidence.as_ref()?,
                 base: base.as_ref(),
                 is_whole: check::is_whole(plan),
-                options: RunsOptions::default(),
+                options: args.comparison.options(),
             };
             Some((judging, ran.report.as_ref()?))
         })
@@ -103,7 +105,7 @@ fn tell_gates(
             let file = judged.file();
             let checks = checks::json(&judged.check_lines(&file));
             // Only now, since one document tells of a run and of its gates.
-            output::result(&json::judged(report, checks))?;
+            output::result(&json::judged(report, checks, judged.not_judged_json()))?;
         } else {
             output::result(&judged.text())?;
         }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 use harness::compare::Evidence;
-use harness::table::{self, BaselineError, EvidenceFileError, ResolveError};
+use harness::table::{self, BaselineError, BaselineId, EvidenceFileError, ResolveError};
 
 /// Evidence with what it is called.
 pub(crate) struct Side {
@@ -40,7 +40,16 @@ pub(crate) enum SideError {
         /// All baselines, as EXPERIMENT/NAME.
         known: Vec<String>,
     },
-    /// Neither a run nor a baseline.
+    /// No experiment has baselines of both names.
+    #[error("no experiment has both a baseline `{reference}` and a baseline `{candidate}`")]
+    NoPair {
+        reference: String,
+        candidate: String,
+    },
+    /// Neither a run nor a baseline of any experiment.
+    #[error("`{name}` is neither a run nor a baseline")]
+    Nowhere { name: String },
+    /// Neither a run nor a baseline of the experiment.
     #[error("`{name}` is neither a run nor a baseline of `{experiment}`")]
     Neither {
         name: String,
@@ -60,7 +69,8 @@ impl SideError {
             Self::NoBaseline { .. } => {
                 Some("`harness baseline save NAME` saves the latest run as one")
             }
-            Self::Neither { .. } => Some(
+            Self::NoPair { .. } => Some("name them as EXPERIMENT/NAME"),
+            Self::Neither { .. } | Self::Nowhere { .. } => Some(
                 "`harness baseline list` shows baselines; a run is `latest`, `latest~1`, \
                  `EXPERIMENT/latest`, the start of an id, or a path",
             ),
@@ -96,9 +106,83 @@ pub(crate) fn baseline(results: &Path, experiment: &str, name: &str) -> Result<S
     })
 }
 
-/// A baseline of `experiment`, or else a run.
+/// The one baseline of that name: `EXPERIMENT/NAME`, or a name that only one experiment has.
+pub(crate) fn find_baseline(results: &Path, name: &str) -> Result<BaselineId, SideError> {
+    let (of_name, known) = baselines_of_name(results, name)?;
+    match &of_name[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(SideError::NoBaseline {
+            name: name.to_owned(),
+            known,
+        }),
+        _ => Err(ambiguous(name, &of_name)),
+    }
+}
+
+/// Two baselines of one experiment, or of those that are named.
+pub(crate) fn two_baselines(
+    results: &Path,
+    reference: &str,
+    candidate: &str,
+) -> Result<(Side, Side), SideError> {
+    let [ours, theirs] = [reference, candidate].map(|it| baselines_of_name(results, it));
+    let (ours, theirs) = (ours?.0, theirs?.0);
+    for (name, ids) in [(reference, &ours), (candidate, &theirs)] {
+        if ids.is_empty() {
+            return Err(SideError::Nowhere {
+                name: name.to_owned(),
+            });
+        }
+    }
+    let are_named = [reference, candidate].iter().all(|it| it.contains('/'));
+    let pairs = ours.iter().flat_map(|one| {
+        let theirs = theirs.iter();
+        let fit = theirs.filter(move |it| are_named || it.experiment == one.experiment);
+        fit.map(move |other| (one, other))
+    });
+    match &pairs.collect::<Vec<_>>()[..] {
+        [(one, other)] => {
+            let read = |id: &BaselineId| baseline(results, &id.experiment, &id.name);
+            Ok((read(one)?, read(other)?))
+        }
+        [] => Err(SideError::NoPair {
+            reference: reference.to_owned(),
+            candidate: candidate.to_owned(),
+        }),
+        several => {
+            let ids: Vec<BaselineId> = several.iter().map(|it| it.0.clone()).collect();
+            Err(ambiguous(reference, &ids))
+        }
+    }
+}
+
+/// The baselines of that name, which may begin with an experiment's, and what there is instead.
+fn baselines_of_name(
+    results: &Path,
+    name: &str,
+) -> Result<(Vec<BaselineId>, Vec<String>), SideError> {
+    let (experiment, own) = match name.split_once('/') {
+        Some((experiment, own)) => (Some(experiment), own),
+        None => (None, name),
+    };
+    let all = table::list_baselines(results, experiment)?;
+    let of_name = all.iter().filter(|it| it.name == own).cloned().collect();
+    let names = all.iter();
+    let names = names.map(|it| format!("{}/{}", it.experiment, it.name));
+    Ok((of_name, names.collect()))
+}
+
+fn ambiguous(name: &str, ids: &[BaselineId]) -> SideError {
+    SideError::Ambiguous {
+        name: name.to_owned(),
+        experiments: ids.iter().map(|it| it.experiment.clone()).collect(),
+    }
+}
+
+/// A baseline of `experiment`, or of the one that is named in front of it, or else a run.
 pub(crate) fn either(results: &Path, experiment: &str, name: &str) -> Result<Side, SideError> {
-    match baseline(results, experiment, name) {
+    let (of, own) = name.split_once('/').unwrap_or((experiment, name));
+    match baseline(results, of, own) {
         Err(SideError::Baseline(
             err @ (BaselineError::Unknown { .. } | BaselineError::Name { .. }),
         )) => run(results, name).map_err(|_| SideError::Neither {

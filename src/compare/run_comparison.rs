@@ -275,8 +275,8 @@ pub enum CompareRunsError {
     },
     /// Too much of the dataset is not what it was.
     #[error(
-        "the runs differ in {} of the candidate's {n_rows} rows ({n_changed} changed, {n_new} new, \
-         {n_missing} missing), such as `{}`",
+        "the runs differ in {} rows ({n_changed} changed, {n_new} new, {n_missing} missing), such \
+         as `{}`; the candidate has {n_rows}",
         .n_changed + .n_new + .n_missing, .examples.join("`, `")
     )]
     OtherRows {
@@ -316,7 +316,8 @@ impl CompareRunsError {
                  both with one model on one kind of machine",
             ),
             Self::OtherRows { .. } => Some(
-                "`--common-rows` compares on the rows that are equal; else save a new baseline",
+                "run both on the same rows (`--limit`), compare on those that are equal (`--common-rows`), or \
+                 save a new baseline",
             ),
             Self::NothingInCommon { .. } | Self::UnknownVariant { .. } => None,
         }

@@ -272,8 +272,8 @@ fn another_model_or_dataset_needs_consent() {
     let error = runs(&one, &other, &OPTIONS).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the runs differ in 6 of the candidate's 40 rows (4 changed, 1 new, 1 missing), such as \
-         `e0000`, `e0001`, `e0002`, `e0003`, `e0004`"
+        "the runs differ in 6 rows (4 changed, 1 new, 1 missing), such as \
+         `e0000`, `e0001`, `e0002`, `e0003`, `e0004`; the candidate has 40"
     );
     let options = RunsOptions {
         common_rows: true,

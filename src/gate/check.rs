@@ -1,8 +1,6 @@
-//! A settled check: its state, the numbers behind it, and the reasons in words.
+//! A settled check: its state, the numbers behind it, and the reasons. Words for them are the
+//! report's.
 
-use std::fmt;
-
-use super::MIN_CLUSTERS;
 use super::forecast::Forecast;
 use super::observation::Unscored;
 use super::rule::Rule;
@@ -83,7 +81,7 @@ impl State {
     }
 }
 
-/// Why a check came out as it did. As text, half a sentence with plain numbers.
+/// Why a check came out as it did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     /// Passed: equal requests have equal answers.
@@ -247,12 +245,6 @@ impl Check {
         let asks = self.rule.on_inconclusive == OnInconclusive::Warn;
         self.state == State::Inconclusive && asks
     }
-
-    /// The deciding reason as half a sentence, with plain numbers.
-    pub fn sentence(&self) -> String {
-        let reason = self.reasons.first();
-        reason.map_or_else(String::new, ToString::to_string)
-    }
 }
 
 impl Comparison {
@@ -279,17 +271,6 @@ impl Comparison {
     }
 }
 
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gain => f.write_str("gain"),
-            Self::Value => f.write_str("value"),
-            Self::Lower(it) => write!(f, "{} % one-sided lower bound", percent(*it)),
-            Self::Upper(it) => write!(f, "{} % one-sided upper bound", percent(*it)),
-        }
-    }
-}
-
 impl Relation {
     /// The sign between two numbers.
     pub fn as_str(self) -> &'static str {
@@ -300,103 +281,6 @@ impl Relation {
             Self::Above => ">",
         }
     }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut value, mut limit) = (short(self.value), short(self.limit));
-        if value == limit && self.value != self.limit {
-            // Rounding must not hide which side of the limit a number lies on.
-            (value, limit) = (self.value.to_string(), self.limit.to_string());
-        }
-        let relation = self.relation.as_str();
-        write!(f, "{} {value} {relation} {limit}", self.quantity)
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Identical { n } => write!(f, "all {n} examples sent equal requests"),
-            Self::Holds(it) | Self::TooWide(it) => it.fmt(f),
-            Self::Shown {
-                comparison,
-                tested,
-                p_adjusted,
-                significance,
-                n_checks,
-            } => {
-                let (p, level) = (short(*p_adjusted), percent(*significance));
-                let sign = comparison.relation.as_str();
-                let tested = short(*tested);
-                write!(f, "{comparison}, and {sign} {tested} is shown at {level} %")?;
-                write!(f, " (p = {p} after Holm over {})", checks(*n_checks))
-            }
-            Self::NotShown {
-                comparison,
-                p_adjusted,
-                significance,
-                n_checks,
-            } => {
-                let (p, level) = (short(*p_adjusted), percent(*significance));
-                write!(f, "{comparison}, which may be luck at {level} %")?;
-                write!(f, " (p = {p} after Holm over {})", checks(*n_checks))
-            }
-            Self::TooFewUnits { n, floor } => {
-                write!(f, "{n} units are too few to pass, which takes {floor}")
-            }
-            Self::NoBound { n } => write!(f, "{n} units are too few for a bound"),
-            Self::TooFewClusters { n } => {
-                write!(f, "{n} clusters are too few, which takes {MIN_CLUSTERS}")
-            }
-            Self::NoTolerance => f.write_str(
-                "nothing is tolerated, which no number of units can show: only equal requests pass",
-            ),
-            Self::Dominated { unit, share } => {
-                let share = percent(*share);
-                write!(f, "`{unit}` alone holds {share} % of the squared deviation")
-            }
-            Self::Missing { n, comparison } => {
-                write!(
-                    f,
-                    "with {n} missing examples counted against it: {comparison}"
-                )
-            }
-            Self::CannotFill { n } => {
-                write!(f, "{n} missing examples cannot be counted against it")
-            }
-            Self::Gone => f.write_str("the variant is gone and not listed as `retired`"),
-            Self::NotComparable { why } => write!(f, "not comparable: {why}"),
-            Self::TooManyUnscored { n, max_failed } => {
-                let have = if *n == 1 {
-                    "example has"
-                } else {
-                    "examples have"
-                };
-                write!(f, "{n} {have} no score, {max_failed} are tolerated")
-            }
-        }
-    }
-}
-
-fn checks(n: usize) -> String {
-    let ending = if n == 1 { "" } else { "s" };
-    format!("{n} check{ending}")
-}
-
-/// A number to four digits behind the point, or two of its own where that shows nothing.
-fn short(value: f64) -> String {
-    if value == 0.0 || 0.001 <= value.abs() {
-        format!("{value:.4}")
-    } else {
-        format!("{value:.1e}")
-    }
-}
-
-/// A share in percent with as many digits as it has, up to 2 behind the point.
-fn percent(share: f64) -> String {
-    let text = format!("{:.2}", 100.0 * share);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -410,60 +294,6 @@ mod tests {
             relation: Relation::AtLeast,
             limit,
         }
-    }
-
-    #[test]
-    fn a_reason_reads_as_half_a_sentence() {
-        let gain = Comparison {
-            quantity: Quantity::Gain,
-            value: -0.08,
-            relation: Relation::Below,
-            limit: -0.05,
-        };
-        let shown = Reason::Shown {
-            comparison: gain,
-            tested: 0.0,
-            p_adjusted: 0.003_21,
-            significance: 1.0 - 0.95,
-            n_checks: 4,
-        };
-        let unit = "q17".to_owned();
-        let table = [
-            (
-                Reason::Holds(lower(-0.018, -0.02)),
-                "95 % one-sided lower bound -0.0180 >= -0.0200",
-            ),
-            (
-                Reason::TooWide(lower(-0.031, -0.02).denied()),
-                "95 % one-sided lower bound -0.0310 < -0.0200",
-            ),
-            (
-                shown,
-                "gain -0.0800 < -0.0500, and < 0.0000 is shown at 5 % (p = 0.0032 after Holm over 4 checks)",
-            ),
-            (
-                Reason::Dominated { unit, share: 0.5 },
-                "`q17` alone holds 50 % of the squared deviation",
-            ),
-            (
-                Reason::Missing {
-                    n: 2,
-                    comparison: lower(-0.06, -0.05).denied(),
-                },
-                "with 2 missing examples counted against it: 95 % one-sided lower bound -0.0600 < -0.0500",
-            ),
-        ];
-        for (reason, expected) in table {
-            assert_eq!(reason.to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn rounding_never_hides_the_side_of_the_limit() {
-        assert_eq!(
-            lower(-0.020_000_1, -0.02).denied().to_string(),
-            "95 % one-sided lower bound -0.0200001 < -0.02"
-        );
     }
 
     #[test]

@@ -105,8 +105,13 @@ fn check(rule: &Rule, observation: &Observation) -> Check {
 fn it_passes_where_the_lower_bound_keeps_the_limit() {
     let got = check(&max_drop(0.05), &accuracy(5, 4, 300));
     assert_eq!(got.state, State::Passed);
-    assert!(got.sentence().starts_with("95 % one-sided lower bound "));
-    assert!(got.sentence().ends_with(" >= -0.0500"));
+    let bound = Comparison {
+        quantity: Quantity::Lower(0.95),
+        value: got.lower.unwrap(),
+        relation: Relation::AtLeast,
+        limit: -0.05,
+    };
+    assert_eq!(got.reasons, [Reason::Holds(bound)]);
     // A loss that is no luck passes as well, as long as it is shown to be tolerable.
     let got = check(&max_drop(0.05), &accuracy(0, 6, 1_000));
     assert_eq!(got.state, State::Passed);
@@ -134,11 +139,19 @@ fn it_fails_beyond_the_limit_where_that_is_no_luck() {
     // 20 lost, 2 gained of 100: z = 18 / sqrt(22) = 3.84.
     let got = check(&max_drop(0.05), &accuracy(2, 20, 100));
     assert_eq!(got.state, State::Failed);
-    assert!(
-        got.sentence()
-            .starts_with("gain -0.1800 < -0.0500, and < 0.0000 is shown at 5 %"),
-        "{}",
-        got.sentence()
+    let [
+        Reason::Shown {
+            comparison, tested, ..
+        },
+    ] = got.reasons[..]
+    else {
+        panic!("{:?}", got.reasons)
+    };
+    assert_eq!((comparison.quantity, tested), (Quantity::Gain, 0.0));
+    assert!((comparison.value + 0.18).abs() < 1e-12, "{comparison:?}");
+    assert_eq!(
+        (comparison.relation, comparison.limit),
+        (Relation::Below, -0.05)
     );
     // Below the floor too: the floor is for passing.
     let got = check(&max_drop(0.01), &accuracy(2, 20, 100));
@@ -249,7 +262,7 @@ fn fewer_than_ten_clusters_allow_no_verdict() {
 fn equal_requests_pass_whatever_their_number() {
     let got = check(&max_drop(0.0), &seen(Seen::Identical { n: 1 }, 1));
     assert_eq!((got.state, got.value), (State::Passed, Some(0.0)));
-    assert_eq!(got.sentence(), "all 1 examples sent equal requests");
+    assert_eq!(got.reasons, [Reason::Identical { n: 1 }]);
 }
 
 #[test]
@@ -345,31 +358,25 @@ fn a_minimum_is_held_against_the_bound_of_the_value() {
     // One-sided 95 % bounds of statsmodels 0.15.0 (`wilson`, alpha 0.1): 95 of 100 from 0.9008,
     // 93 from 0.8757, 87 up to 0.9157.
     let table = [
-        (
-            95,
-            State::Passed,
-            "95 % one-sided lower bound 0.9008 >= 0.9000",
-        ),
-        (
-            87,
-            State::Inconclusive,
-            "value 0.8700 < 0.9000, which may be luck at 5 %",
-        ),
-        (
-            93,
-            State::Inconclusive,
-            "95 % one-sided lower bound 0.8757 < 0.9000",
-        ),
-        (
-            70,
-            State::Failed,
-            "value 0.7000 < 0.9000, and < 0.9000 is shown at 5 %",
-        ),
+        (95, State::Passed, Some(0.9008)),
+        (87, State::Inconclusive, None),
+        (93, State::Inconclusive, Some(0.8757)),
+        (70, State::Failed, None),
     ];
-    for (successes, state, sentence) in table {
+    for (successes, state, lower) in table {
         let got = check(&min(0.9), &hits(successes, 100));
-        assert_eq!(got.state, state, "{successes}: {}", got.sentence());
-        assert!(got.sentence().starts_with(sentence), "{}", got.sentence());
+        assert_eq!(got.state, state, "{successes}: {:?}", got.reasons);
+        let value = f64::from(u32::try_from(successes).unwrap()) / 100.0;
+        match (&got.reasons[0], lower) {
+            (Reason::Holds(it) | Reason::TooWide(it), Some(lower)) => {
+                assert_eq!(it.quantity, Quantity::Lower(0.95));
+                assert!((it.value - lower).abs() < 5e-5, "{it:?}");
+            }
+            (Reason::NotShown { comparison, .. } | Reason::Shown { comparison, .. }, None) => {
+                assert_eq!((comparison.value, comparison.limit), (value, 0.9));
+            }
+            (other, _) => panic!("{successes}: {other:?}"),
+        }
     }
 }
 
@@ -398,15 +405,17 @@ fn a_point_is_held_against_the_limit_whatever_its_uncertainty() {
     let estimate = Estimate::Point;
     let point = |value| rule(Limit::Min { value, estimate });
     let got = check(&point(0.9), &hits(9, 10));
-    assert_eq!(
-        (got.state, got.sentence().as_str()),
-        (State::Passed, "value 0.9000 >= 0.9000")
-    );
+    let value = |limit, relation| Comparison {
+        quantity: Quantity::Value,
+        value: 0.9,
+        relation,
+        limit,
+    };
+    assert_eq!(got.state, State::Passed);
+    assert_eq!(got.reasons, [Reason::Holds(value(0.9, Relation::AtLeast))]);
     let got = check(&point(0.91), &hits(9, 10));
-    assert_eq!(
-        (got.state, got.sentence().as_str()),
-        (State::Failed, "value 0.9000 < 0.9100")
-    );
+    assert_eq!(got.state, State::Failed);
+    assert_eq!(got.reasons, [Reason::Holds(value(0.91, Relation::Below))]);
     assert_eq!(got.p_adjusted, None);
 }
 
@@ -423,10 +432,15 @@ fn a_mean_of_nine_has_no_bound() {
 fn what_cannot_be_compared_says_why() {
     let why = "the targets differ".to_owned();
     let got = check(&max_drop(0.05), &seen(Seen::NotComparable { why }, 5));
-    assert_eq!(got.sentence(), "not comparable: the targets differ");
+    let because = |why: &str| {
+        [Reason::NotComparable {
+            why: why.to_owned(),
+        }]
+    };
+    assert_eq!(got.reasons, because("the targets differ"));
     assert_eq!(got.state, State::Inconclusive);
     let got = check(&max_drop(0.05), &hits(9, 10));
-    assert_eq!(got.sentence(), "not comparable: there is no reference");
+    assert_eq!(got.reasons, because("there is no reference"));
     let pair = accuracy(0, 0, 20);
     assert_eq!(check(&min(0.1), &pair).state, State::Inconclusive);
 }
@@ -435,10 +449,7 @@ fn what_cannot_be_compared_says_why() {
 fn a_variant_that_is_gone_fails() {
     let got = check(&max_drop(0.05), &seen(Seen::Gone, 0));
     assert_eq!(got.state, State::Failed);
-    assert_eq!(
-        got.sentence(),
-        "the variant is gone and not listed as `retired`"
-    );
+    assert_eq!(got.reasons, [Reason::Gone]);
 }
 
 #[test]

@@ -9,11 +9,15 @@ use crate::compare::{Flip, FlipKind, RunComparison};
 use crate::gate::{Outcome, State};
 use crate::metric::Unit;
 
-use super::checks::CheckLine;
-use super::comparison::Compared;
+use super::Style;
+use super::checks::{self, CheckLine};
+use super::comparison::{Compared, wrapped};
 use super::escape::line;
-use super::flips::per_case;
+use super::flips::{lists, per_case};
 use super::number;
+
+/// Broken examples that the terminal lists for one failed check.
+const MAX_LISTED: usize = 5;
 
 /// Broken examples that are named for one check.
 pub(super) const MAX_BROKEN: usize = 20;
@@ -32,6 +36,10 @@ pub struct Checked<'a> {
     pub base: &'a str,
     /// Variants that the base does not have, and so no gate against it judges.
     pub new_variants: &'a [String],
+    /// Gates whose variants, model or reference were not selected to run.
+    pub skipped: &'a [GatePlace],
+    /// Where the base is a file: the gates that only one of the two files has.
+    pub edited: &'a [EditedGate],
     /// Whether a run has more cases without a score than allowed, whatever the gates say.
     pub is_incomplete: bool,
     /// How far the candidate has come from the first baseline of the line.
@@ -42,15 +50,71 @@ pub struct Checked<'a> {
     pub version: &'a str,
 }
 
+/// Where a gate stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatePlace {
+    /// The experiment file, as the user named it.
+    pub file: String,
+    /// The line of `[[gates]]` in it, from 1.
+    pub line: usize,
+}
+
+impl GatePlace {
+    /// `file.toml:12`, on one line.
+    pub fn text(&self) -> String {
+        format!("{}:{}", line(&self.file), self.line)
+    }
+}
+
+/// A gate that the candidate's file and the base's do not share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EditedGate {
+    /// Where it stands.
+    pub place: GatePlace,
+    /// Whether it is the base's, which decides; the candidate's does not judge itself.
+    pub decides: bool,
+}
+
+impl EditedGate {
+    /// What became of it, as half a sentence.
+    pub fn sentence(&self) -> String {
+        let place = self.place.text();
+        if self.decides {
+            format!("the base's gate at {place} was edited or removed; it still decides")
+        } else {
+            format!("the gate at {place} is not the base's; the base's gates decide")
+        }
+    }
+}
+
+/// A check that came to no verdict at all: nothing was compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Unjudged<'a> {
+    /// The experiment file, as the user named it.
+    pub file: &'a str,
+    /// How it ended: `refused`, `incomplete` or `interrupted`.
+    pub state: &'static str,
+    /// Why.
+    pub why: &'a str,
+    /// What to do about it.
+    pub hint: Option<&'a str>,
+    /// The command line that does the same again.
+    pub command: &'a str,
+    /// The version of this program.
+    pub version: &'a str,
+}
+
 /// A check with the examples that changed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct CheckedGate<'a> {
     /// The check and its place.
     pub line: CheckLine<'a>,
+    /// The line of the same gate in the candidate's own file; `None` if it has no such gate.
+    pub own_line: Option<usize>,
     /// What the flips are against: the check's reference, or the base for `min` and `max`.
-    pub against: String,
-    /// What changed by any metric, the largest change first within each.
-    pub flips: Vec<Flip>,
+    pub against: &'a str,
+    /// What changed, the largest change first.
+    pub flips: &'a [Flip],
     /// How the values of flips by the check's metric of single examples are printed.
     pub flip_unit: Unit,
 }
@@ -97,7 +161,7 @@ impl CheckedGate<'_> {
 
     /// The examples that got worse by that metric, the largest change first.
     pub(super) fn broken(&self) -> Vec<&Flip> {
-        broken(&self.flips, self.flip_metric())
+        broken(self.flips, self.flip_metric())
     }
 
     /// `acc · few vs baseline main`, on one line.
@@ -116,6 +180,31 @@ impl CheckedGate<'_> {
     pub(super) fn place(&self) -> String {
         format!("{}:{}", line(self.line.file), self.line.line)
     }
+}
+
+/// Every check as the terminal shows it: [`checks::text`], and what each failed one lost.
+pub fn text(all: &[CheckedGate<'_>], style: Style) -> String {
+    let one = |it: &CheckedGate<'_>| {
+        let lost = lost(it).into_iter();
+        let lost = lost.map(|of| wrapped(&format!("    {of}"), style) + "\n");
+        checks::text(&[it.line], style) + &lost.collect::<String>()
+    };
+    all.iter().map(one).collect()
+}
+
+/// `broke 2: r-007, r-064` where a check failed; names the metric where it is another one.
+fn lost(it: &CheckedGate<'_>) -> Vec<String> {
+    if it.line.check.state != State::Failed {
+        return Vec::new();
+    }
+    let broken: Vec<Flip> = it.broken().into_iter().cloned().collect();
+    let lists = lists(&broken, it.flip_unit, MAX_LISTED).into_iter();
+    let metric = it.flip_metric();
+    if metric == it.line.check.label.metric {
+        return lists.collect();
+    }
+    let by = format!(" by {}:", line(metric));
+    lists.map(|of| of.replacen(':', &by, 1)).collect()
 }
 
 /// Those of `flips` that got worse by `metric`, in the same order.
@@ -169,6 +258,35 @@ mod tests {
                 .collect::<Vec<_>>()
         });
         assert_eq!(ids, ["r-007", "r-064"]);
+    }
+
+    #[test]
+    fn a_failed_check_names_what_it_lost() {
+        let mut fixture = Fixture::new();
+        let shown = |fixture: &Fixture| {
+            let style = Style {
+                color: false,
+                width: 80,
+            };
+            fixture.with(|it| text(&it.checks[1..2], style))
+        };
+        assert!(shown(&fixture).ends_with("\n    broke 2: r-007, r-064\n"));
+        fixture.checks[1].label.metric = "loglikelihood_per_byte".to_owned();
+        fixture.broken = (0..7)
+            .map(|i| Flip {
+                metric: "loglikelihood".to_owned(),
+                ..flip(&format!("r-{i:03}"), FlipKind::Worsened)
+            })
+            .collect();
+        let said = shown(&fixture);
+        assert!(
+            said.contains("\n    worsened 7 by loglikelihood: r-000 ("),
+            "{said}"
+        );
+        assert!(said.ends_with(" and 2 more\n"), "{said}");
+        assert!(said.lines().all(|it| it.chars().count() <= 80), "{said}");
+        fixture.checks[1].state = State::Passed;
+        assert!(!shown(&fixture).contains("worsened"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::gate::{
 };
 use crate::metric::Unit;
 
-use super::checked::{Checked, CheckedGate};
+use super::checked::{Checked, CheckedGate, EditedGate, GatePlace, Unjudged};
 use super::checks::CheckLine;
 use super::comparison::Compared;
 
@@ -33,6 +33,9 @@ pub(super) struct Fixture {
     pub(super) drift: RunComparison,
     pub(super) base: String,
     pub(super) new_variants: Vec<String>,
+    pub(super) skipped: Vec<GatePlace>,
+    pub(super) edited: Vec<EditedGate>,
+    pub(super) own_line: Option<usize>,
     pub(super) is_incomplete: bool,
     pub(super) command: String,
 }
@@ -147,6 +150,11 @@ pub(super) fn flip(id: &str, kind: FlipKind) -> Flip {
     }
 }
 
+fn place(file: &str, line: usize) -> GatePlace {
+    let file = file.to_owned();
+    GatePlace { file, line }
+}
+
 impl Fixture {
     pub(super) fn new() -> Self {
         let [comparison, drift] = COMPARISONS.clone();
@@ -162,6 +170,14 @@ impl Fixture {
             drift,
             base: "baseline main".to_owned(),
             new_variants: vec!["brand-new".to_owned()],
+            skipped: vec![place("prompts/sentiment.toml", 33)],
+            edited: [
+                (place("prompts/sentiment.toml", 27), false),
+                (place("../base/prompts/sentiment.toml", 26), true),
+            ]
+            .map(|(place, decides)| EditedGate { place, decides })
+            .into(),
+            own_line: Some(21),
             is_incomplete: false,
             command: "harness check prompts/sentiment.toml --against main".to_owned(),
         }
@@ -178,13 +194,10 @@ impl Fixture {
                     check,
                     unit: Unit::Percent,
                 },
-                against: self.base.clone(),
+                own_line: self.own_line,
+                against: &self.base,
                 flip_unit: Unit::Percent,
-                flips: if is_few {
-                    self.broken.clone()
-                } else {
-                    Vec::new()
-                },
+                flips: if is_few { &self.broken } else { &[] },
             }
         };
         let checks: Vec<CheckedGate<'_>> = self.checks.iter().map(one).collect();
@@ -197,6 +210,8 @@ impl Fixture {
             },
             base: &self.base,
             new_variants: &self.new_variants,
+            skipped: &self.skipped,
+            edited: &self.edited,
             is_incomplete: self.is_incomplete,
             drift: Some(&self.drift),
             command: &self.command,
@@ -222,6 +237,10 @@ impl Fixture {
         fixture.base = text.to_owned();
         fixture.command = text.to_owned();
         fixture.new_variants = vec![text.to_owned()];
+        fixture.skipped = vec![place(text, 33)];
+        for it in &mut fixture.edited {
+            it.place = place(text, 27);
+        }
         for it in [&mut fixture.comparison, &mut fixture.drift] {
             it.primary = text.to_owned();
             for name in [&mut it.candidate, &mut it.reference] {
@@ -235,6 +254,18 @@ impl Fixture {
             }
         }
         fixture
+    }
+}
+
+/// A check that was refused, with `text` wherever a text from outside stands.
+pub(super) fn unjudged(text: &str) -> Unjudged<'_> {
+    Unjudged {
+        file: text,
+        state: "refused",
+        why: text,
+        hint: Some(text),
+        command: text,
+        version: "1.2.3",
     }
 }
 

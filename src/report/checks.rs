@@ -6,8 +6,9 @@ use crate::gate::{Check, Forecast, Limit, Need, Outcome, Reason, State};
 use crate::metric::Unit;
 
 use super::Style;
-use super::escape::line;
-use super::number::{about, amount, counted};
+use super::escape::{columns, line};
+use super::number::{about, amount, counted, difference_unit, side_by_side};
+use super::reason::reasons;
 use super::wrap::wrap;
 
 /// A check with where its gate stands.
@@ -49,39 +50,50 @@ pub fn subject(check: &Check) -> String {
 /// Each check on lines of its own: state, what was judged and the gate's place, then the deciding
 /// bound and what else is to know.
 pub fn text(checks: &[CheckLine<'_>], style: Style) -> String {
-    checks.iter().flat_map(|it| one(it, style)).collect()
+    checks.iter().map(|it| one(it, style)).collect()
 }
 
-fn one(it: &CheckLine<'_>, style: Style) -> Vec<String> {
+fn one(it: &CheckLine<'_>, style: Style) -> String {
     let state = word(it.check.state);
+    let (subject, place) = (
+        subject(it.check),
+        format!("[{}:{}]", line(it.file), it.line),
+    );
+    let is_room = columns(&format!("{state}  {subject}  {place}")) <= style.width;
+    let space = if is_room { "  " } else { "\n    " };
     let state = if style.color {
         format!("\u{1b}[{}m{state}\u{1b}[0m", color(it.check.state))
     } else {
         state.to_owned()
     };
-    let place = format!("[{}:{}]", line(it.file), it.line);
-    let mut lines = vec![format!("{state}  {}  {place}\n", subject(it.check))];
-    let mut add = |sentence: &str| {
-        let sentence = wrap(sentence, style.width.saturating_sub(4), "    ");
-        lines.push(format!("    {sentence}\n"));
-    };
-    for reason in &it.check.reasons {
-        add(&line(&reason.to_string()));
-        if *reason == Reason::Gone {
-            add("if it was removed on purpose, name it in the gate's `retired`");
-        }
+    let mut text = format!("{state}  {subject}{space}{place}\n");
+    for sentence in details(it) {
+        let sentence = wrap(&line(&sentence), style.width.saturating_sub(4), "    ");
+        text += &format!("    {sentence}\n");
+    }
+    text
+}
+
+/// The reasons, and what they ask for: half a sentence each.
+pub(super) fn details(it: &CheckLine<'_>) -> Vec<String> {
+    let mut details = reasons(it.check, it.unit);
+    if it.check.reasons.contains(&Reason::Gone) {
+        details.push("if it was removed on purpose, name it in the gate's `retired`".to_owned());
     }
     if it.check.state == State::Inconclusive {
-        for sentence in it.check.forecast.iter().flat_map(|of| needs(of, it)) {
-            add(&sentence);
-        }
-        if it.check.is_warning() {
-            add("the gate says `on_inconclusive = \"warn\"`: this is no failure");
-        } else if it.check.outcome() == Outcome::Passed {
-            add("the gate says `on_inconclusive = \"pass\"`: this is no failure");
+        details.extend(it.check.forecast.iter().flat_map(|of| needs(of, it)));
+        let word = if it.check.is_warning() {
+            "warn"
+        } else {
+            "pass"
+        };
+        if it.check.outcome() == Outcome::Passed {
+            details.push(format!(
+                "the gate says `on_inconclusive = \"{word}\"`: this is no failure"
+            ));
         }
     }
-    lines
+    details
 }
 
 fn color(state: State) -> u8 {
@@ -107,13 +119,13 @@ fn needs(forecast: &Forecast, it: &CheckLine<'_>) -> Vec<String> {
             it.check.n
         )),
         Need::Never => sentences.push(format!(
-            "no number of {units} passes it: nothing is tolerated"
+            "no number of {units} makes a harmless edit pass: nothing is tolerated"
         )),
         Need::Unknown => {}
     }
     if let Some(smallest) = forecast.smallest_difference {
         sentences.push(format!(
-            "these {units} show a difference of {} 4 times in 5",
+            "the smallest difference that these {units} show 4 times in 5 is {}",
             amount(it.unit, smallest)
         ));
     }
@@ -150,12 +162,14 @@ pub fn forecast_line(it: &Expected<'_>) -> String {
     } else {
         "example"
     };
+    let (max_drop, _) = side_by_side(it.unit, it.max_drop, it.max_drop);
+    let unit_name = difference_unit(it.unit);
+    let space = if unit_name.is_empty() { "" } else { " " };
     let mut text = format!(
-        "gate {}:{} {}, max_drop {}",
+        "gate {}:{} {}, max_drop {max_drop}{space}{unit_name}",
         line(it.file),
         it.line,
-        line(it.metric),
-        it.max_drop
+        line(it.metric)
     );
     if !it.variants.is_empty() {
         let names: Vec<String> = it.variants.iter().map(|of| line(of)).collect();
@@ -180,7 +194,13 @@ pub fn forecast_line(it: &Expected<'_>) -> String {
                 about(n),
             )
         }
-        Need::Never => ": nothing is tolerated, so only unchanged prompts pass".to_owned(),
+        // A bounded metric has no floor then: no number of units can show that nothing was lost.
+        Need::Never if it.forecast.floor.is_none() => {
+            ": nothing is tolerated, so only unchanged prompts pass".to_owned()
+        }
+        Need::Never => {
+            ": nothing is tolerated, so only unchanged prompts and shown gains pass".to_owned()
+        }
         Need::Unknown => {
             format!(": how many {noun}s it needs can be told once a second baseline is saved")
         }
@@ -218,7 +238,7 @@ pub fn json(checks: &[CheckLine<'_>]) -> Vec<Value> {
             "state": check.state.name(),
             "is_warning": check.is_warning(),
             "fails": check.outcome() != Outcome::Passed,
-            "reasons": check.reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "reasons": reasons(check, it.unit),
             "value": check.value,
             "lower": check.lower,
             "upper": check.upper,

@@ -7,8 +7,8 @@
 
 use crate::gate::{Check, Outcome};
 
-use super::checked::{Checked, CheckedGate, INCOMPLETE};
-use super::checks::{subject, word};
+use super::checked::{Checked, CheckedGate, INCOMPLETE, Unjudged};
+use super::checks::{details, subject, word};
 use super::escape::{head, line};
 
 /// Annotations that GitHub shows of one step.
@@ -29,7 +29,9 @@ enum Level {
 
 /// One line per check that fails or warns, failures first, at most ten.
 ///
-/// `file` is the path of the experiment file from the root of the repository.
+/// `file` is the path of the candidate's experiment file from the root of the repository. A gate
+/// that stands only in the base's file is told at the first line: GitHub attaches nothing to files
+/// outside of the checkout.
 pub fn annotations(checked: &Checked<'_>, file: &str) -> String {
     let mut lines = Vec::new();
     if checked.is_incomplete {
@@ -67,6 +69,20 @@ pub fn annotations(checked: &Checked<'_>, file: &str) -> String {
     lines.into_iter().map(|it| it + "\n").collect()
 }
 
+/// One error: nothing was judged, and why. `file` is as in [`annotations`].
+pub fn unjudged(of: &Unjudged<'_>, file: &str) -> String {
+    let lines: Vec<String> = std::iter::once(of.why)
+        .chain(of.hint)
+        .map(|it| head(it, REASON_WIDTH))
+        .collect();
+    format!(
+        "::error file={},title=harness check%3A {}::{}\n",
+        property(file),
+        of.state,
+        data(&lines.join("\n"))
+    )
+}
+
 fn level(check: &Check) -> Option<Level> {
     match check.outcome() {
         Outcome::Passed if check.is_warning() => Some(Level::Warning),
@@ -85,18 +101,18 @@ fn name(level: Level) -> &'static str {
 fn annotation(level: Level, it: &CheckedGate<'_>, file: &str) -> String {
     let check = it.line.check;
     let title = format!("{}: {}", word(check.state), subject(check));
-    let reasons: Vec<String> = check
-        .reasons
-        .iter()
-        .map(|it| head(&it.to_string(), REASON_WIDTH))
-        .collect();
+    let mut details = details(&it.line);
+    if it.own_line.is_none() {
+        details.push(format!("the gate stands at {} only", it.place()));
+    }
+    let details: Vec<String> = details.iter().map(|it| head(it, REASON_WIDTH)).collect();
     format!(
         "::{} file={},line={},title={}::{}",
         name(level),
         property(file),
-        it.line.line,
+        it.own_line.unwrap_or(1),
         property(&head(&title, TITLE_WIDTH)),
-        data(&reasons.join("\n"))
+        data(&details.join("\n"))
     )
 }
 
@@ -124,6 +140,41 @@ mod tests {
     #[test]
     fn what_fails_or_warns_is_annotated() {
         insta::assert_snapshot!(Fixture::new().with(|it| annotations(it, FILE)));
+    }
+
+    /// GitHub attaches nothing to a file of another checkout.
+    #[test]
+    fn a_gate_that_only_the_base_has_is_told_at_the_first_line() {
+        let mut fixture = Fixture::new();
+        fixture.file = "../base/sentiment.toml".to_owned();
+        fixture.checks = vec![failed("few")];
+        for (own_line, line, place) in [
+            (Some(27), 27, ""),
+            (
+                None,
+                1,
+                "%0Athe gate stands at ../base/sentiment.toml:21 only",
+            ),
+        ] {
+            fixture.own_line = own_line;
+            let all = fixture.with(|it| annotations(it, FILE));
+            let start = format!("::error file={FILE},line={line},title=FAILED");
+            assert!(all.starts_with(&start), "{all}");
+            assert!(all.ends_with(&format!("9 checks){place}\n")), "{all}");
+        }
+    }
+
+    #[test]
+    fn a_check_without_a_verdict_is_one_error() {
+        for payload in PAYLOADS {
+            let text = unjudged(&crate::report::checked_fixture::unjudged(payload), FILE);
+            assert_eq!(text.matches(['\n', '\r']).count(), 1, "{text:?}");
+            let (name, properties, message) = read(text.trim_end_matches('\n'));
+            let title = "harness check: refused".to_owned();
+            assert_eq!((name.as_str(), &properties[1].1), ("error", &title));
+            let shown = head(payload, REASON_WIDTH);
+            assert_eq!(message, format!("{shown}\n{shown}"));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use indexmap::IndexMap;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::compare::Comparison;
 use crate::stats::{Direction, Verdict};
@@ -32,7 +33,9 @@ struct Summary<'a> {
     metrics: Vec<MetricJson<'a>>,
     models: Vec<ModelJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    checks: Option<Vec<serde_json::Value>>,
+    checks: Option<Vec<Value>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gates_not_judged: Vec<Value>,
 }
 
 #[derive(Serialize)]
@@ -108,17 +111,12 @@ struct ComparisonJson<'a> {
 
 /// The run as JSON, pretty, ending in a line feed.
 pub fn summary(input: &ReportInput) -> String {
-    with_checks(input, None)
+    judged(input, Vec::new(), Vec::new())
 }
 
-/// The run as JSON with what its gates said, as [`super::checks::json`] gives it; without checks,
-/// as [`summary`].
-pub fn judged(input: &ReportInput, checks: Vec<serde_json::Value>) -> String {
-    let has_checks = !checks.is_empty();
-    with_checks(input, has_checks.then_some(checks))
-}
-
-fn with_checks(input: &ReportInput, checks: Option<Vec<serde_json::Value>>) -> String {
+/// The run as JSON with what its gates said, as [`super::checks::json`] gives it, and the gates
+/// that were not judged; without either, as [`summary`].
+pub fn judged(input: &ReportInput, checks: Vec<Value>, gates_not_judged: Vec<Value>) -> String {
     let control = input
         .control
         .and_then(|it| input.models.first()?.variants.get(it));
@@ -141,7 +139,8 @@ fn with_checks(input: &ReportInput, checks: Option<Vec<serde_json::Value>>) -> S
             .map(|(i, it)| metric(input, i, it))
             .collect(),
         models: input.models.iter().map(|it| model(input, it)).collect(),
-        checks,
+        checks: (!checks.is_empty()).then_some(checks),
+        gates_not_judged,
     };
     let text = serde_json::to_string_pretty(&summary);
     // Infinite and undefined numbers become null, and every key is a string.

@@ -13,9 +13,10 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use crate::gate::{Outcome, State};
 
 use super::Style;
-use super::checked::{self, Checked, CheckedGate, INCOMPLETE, MAX_BROKEN};
+use super::checked::{self, Checked, CheckedGate, INCOMPLETE, MAX_BROKEN, Unjudged};
 use super::checks;
 use super::escape::line;
+use super::reason::sentence;
 
 /// Nothing that a terminal would need.
 const PLAIN: Style = Style {
@@ -39,6 +40,27 @@ pub fn xml(checked: &Checked<'_>) -> String {
     for model in models {
         report.add_test_suite(suite(checked, model));
     }
+    document(&report)
+}
+
+/// That nothing was judged, as an error of the whole: so that CI shows more than a missing file.
+pub fn unjudged(of: &Unjudged<'_>) -> String {
+    let name = safe(&line(of.file));
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    let why = safe(&line(of.why));
+    let hint = of
+        .hint
+        .map_or(String::new(), |it| format!("\n{}", line(it)));
+    status.set_type(of.state).set_message(why.as_str());
+    status.set_description(format!("{why}{}\n", safe(&hint)));
+    let mut suite = TestSuite::new(name.as_str());
+    suite.add_test_case(with_class(TestCase::new("check", status), &name));
+    let mut report = Report::new("harness check");
+    report.add_test_suite(suite);
+    document(&report)
+}
+
+fn document(report: &Report) -> String {
     let text = report
         .to_string()
         .expect("a string takes everything, and all of it is UTF-8");
@@ -92,7 +114,7 @@ fn incomplete(checked: &Checked<'_>) -> TestSuite {
 
 fn case(name: &str, class: &str, it: &CheckedGate<'_>) -> TestCase {
     let check = it.line.check;
-    let sentence = safe(&line(&check.sentence()));
+    let sentence = safe(&line(&sentence(check, it.line.unit)));
     let body = safe(&body(it));
     let kind = match check.outcome() {
         Outcome::Passed if check.is_warning() => {
@@ -129,7 +151,7 @@ fn body(it: &CheckedGate<'_>) -> String {
     }
     text += &format!(
         "\nworse than {} by {}:\n",
-        line(&it.against),
+        line(it.against),
         line(it.flip_metric())
     );
     for flip in broken.iter().take(MAX_BROKEN) {
@@ -377,6 +399,23 @@ mod tests {
             (root.get("tests"), root.get("errors")),
             (Some("2"), Some("1"))
         );
+    }
+
+    #[test]
+    fn a_check_without_a_verdict_is_an_error() {
+        for payload in PAYLOADS {
+            let root = parse(&unjudged(&crate::report::checked_fixture::unjudged(
+                payload,
+            )));
+            assert_valid(&root);
+            assert_eq!(root.get("errors"), Some("1"));
+            let case = root.cases().next().unwrap();
+            let error = &case.children[0];
+            let shown = safe(&line(payload));
+            assert_eq!(error.get("message"), Some(&*shown));
+            assert_eq!(error.get("type"), Some("refused"));
+            assert_eq!(error.text, format!("{shown}\n{shown}\n"));
+        }
     }
 
     #[test]

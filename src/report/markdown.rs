@@ -11,7 +11,8 @@ use crate::compare::{Flip, PairedComparison};
 use crate::gate::{Outcome, State};
 use crate::metric::Unit;
 
-use super::checked::{self, Checked, CheckedGate, INCOMPLETE, MAX_BROKEN};
+use super::checked::{self, Checked, CheckedGate, GatePlace, INCOMPLETE, MAX_BROKEN, Unjudged};
+use super::checks::details;
 use super::comparison::{gain_line, p_value, verdict};
 use super::escape::head;
 use super::flips::per_case;
@@ -24,7 +25,7 @@ pub const COMMENT_LIMIT: usize = 60_000;
 pub const SUMMARY_LIMIT: usize = 1_000_000;
 
 /// The least limit that [`text()`] keeps.
-pub const MIN_LIMIT: usize = 10_000;
+pub const MIN_LIMIT: usize = 30_000;
 
 /// Columns of a name.
 const NAME_WIDTH: usize = 60;
@@ -35,8 +36,8 @@ const REASON_WIDTH: usize = 300;
 /// Columns of the command line.
 const COMMAND_WIDTH: usize = 800;
 
-/// New variants that are named, and new models.
-const MAX_NEW: usize = 5;
+/// Names that a line lists.
+const MAX_NAMES: usize = 5;
 
 /// Bytes that are kept free for the sentence about rows left out.
 const NOTE_BYTES: usize = 120;
@@ -45,7 +46,7 @@ const NOTE_BYTES: usize = 120;
 ///
 /// At most `limit` bytes, if that is at least [`MIN_LIMIT`].
 pub fn text(checked: &Checked<'_>, limit: usize) -> String {
-    let end = reproduce(checked);
+    let end = reproduce(checked.version, checked.command);
     let mut page = Page {
         text: start(checked),
         limit,
@@ -63,6 +64,20 @@ pub fn text(checked: &Checked<'_>, limit: usize) -> String {
         page.table(&table);
     }
     page.text + &end
+}
+
+/// That nothing was judged, why, and the command.
+pub fn unjudged(of: &Unjudged<'_>) -> String {
+    let hint = of.hint.map_or(String::new(), |it| {
+        format!("Hint: {}.\n", span(it, REASON_WIDTH))
+    });
+    format!(
+        "### {}: {}\n\nNothing was judged: {}.\n{hint}{}",
+        code(of.file),
+        of.state,
+        span(of.why, REASON_WIDTH),
+        reproduce(of.version, of.command)
+    )
 }
 
 /// Text that grows up to a limit.
@@ -138,25 +153,44 @@ fn start(checked: &Checked<'_>) -> String {
         text += &format!(", run {}", code(&comparison.reference.run));
     }
     text += ".\n";
+    let places = |decides: bool| -> Vec<String> {
+        let gates = checked.edited.iter().filter(|it| it.decides == decides);
+        gates.map(|it| it.place.text()).collect()
+    };
+    let skipped: Vec<String> = checked.skipped.iter().map(GatePlace::text).collect();
     for (what, names) in [
-        ("variants", checked.new_variants),
-        ("models", &comparison.new_models),
+        ("New variants, not judged against it", checked.new_variants),
+        (
+            "New models, not judged against it",
+            &comparison.new_models[..],
+        ),
+        (
+            "Gates that were edited or are new, and do not decide",
+            &places(false),
+        ),
+        (
+            "The base's gates that were edited or removed, and still decide",
+            &places(true),
+        ),
+        ("Gates that cover nothing that was selected", &skipped),
     ] {
-        if names.is_empty() {
-            continue;
-        }
-        let shown: Vec<String> = names.iter().take(MAX_NEW).map(|it| code(it)).collect();
-        let more = if shown.len() < names.len() {
-            ", …"
-        } else {
-            ""
-        };
-        text += &format!(
-            "New {what}, not judged against it: {}{more}.\n",
-            shown.join(", ")
-        );
+        text += &listed(what, names);
     }
     text
+}
+
+/// `what: a, b.` on a line of its own; nothing where there are no names.
+fn listed(what: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = names.iter().take(MAX_NAMES).map(|it| code(it)).collect();
+    let more = if shown.len() < names.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!("{what}: {}{more}.\n", shown.join(", "))
 }
 
 fn check_table(checked: &Checked<'_>) -> Table {
@@ -180,17 +214,14 @@ fn check_row(it: &CheckedGate<'_>) -> String {
     };
     let against = label.reference.as_ref();
     let against = against.map_or(String::new(), |it| format!(" vs {}", code(it)));
-    let reasons: Vec<String> = check
-        .reasons
-        .iter()
-        .map(|it| span(&it.to_string(), REASON_WIDTH))
-        .collect();
+    let details = details(&it.line);
+    let details: Vec<String> = details.iter().map(|it| span(it, REASON_WIDTH)).collect();
     format!(
         "| {state} | {} of {} · {}{against} | {} | {} |\n",
         code(&label.metric),
         code(&label.model),
         code(&label.variant),
-        reasons.join("<br>"),
+        details.join("<br>"),
         code(&it.place())
     )
 }
@@ -260,7 +291,7 @@ fn broken_groups<'a>(checked: &Checked<'a>) -> Vec<Group<'a>> {
     let of_checks = checked.checks.iter().map(|it| {
         let label = &it.line.check.label;
         Group {
-            key: [it.flip_metric(), &label.model, &label.variant, &it.against],
+            key: [it.flip_metric(), &label.model, &label.variant, it.against],
             unit: it.flip_unit,
             broken: it.broken(),
         }
@@ -327,11 +358,11 @@ fn drift(checked: &Checked<'_>) -> Option<Table> {
     })
 }
 
-fn reproduce(checked: &Checked<'_>) -> String {
+fn reproduce(version: &str, command: &str) -> String {
     format!(
         "\nReproduce with harness {}: {}\n",
-        code(checked.version),
-        span(checked.command, COMMAND_WIDTH)
+        code(version),
+        span(command, COMMAND_WIDTH)
     )
 }
 
@@ -390,6 +421,19 @@ mod tests {
     #[test]
     fn every_kind_of_check_is_told() {
         insta::assert_snapshot!(comment(&Fixture::new()));
+    }
+
+    #[test]
+    fn a_check_without_a_verdict_says_why() {
+        let of = |text| unjudged(&crate::report::checked_fixture::unjudged(text));
+        assert_eq!(
+            of("a.toml"),
+            "### `a.toml`: refused\n\nNothing was judged: `a.toml`.\nHint: `a.toml`.\n\n\
+             Reproduce with harness `1.2.3`: `a.toml`\n"
+        );
+        for payload in PAYLOADS {
+            assert_eq!(outside_spans(&of(payload)), outside_spans(&of("word")));
+        }
     }
 
     #[test]

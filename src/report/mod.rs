@@ -12,7 +12,7 @@
 //! cursor or reorder a line. Knows `score`, `metric`, `stats`, `compare` and `table`.
 
 pub mod cases_json;
-mod checked;
+pub mod checked;
 #[cfg(test)]
 mod checked_fixture;
 pub mod checks;
@@ -31,13 +31,16 @@ mod notes;
 mod number;
 pub mod query;
 mod ranking;
+mod ranking_table;
+pub mod reason;
 pub mod show;
 pub mod text;
 mod wrap;
 
-pub use checked::{Checked, CheckedGate};
+pub use checked::{Checked, CheckedGate, EditedGate, GatePlace, Unjudged};
 pub use input::{InputError, MetricInput, ModelInput, ReportInput, VariantInput};
 pub use ranking::Standing;
+pub use wrap::wrap;
 
 /// How text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

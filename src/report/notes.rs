@@ -14,11 +14,21 @@ const CUT_SHARE: f64 = 0.20;
 
 /// Everything that a reader of the ranking should know, most important first.
 pub(super) fn notes(ranking: &Ranking<'_>) -> Vec<String> {
+    let priors = each(&ranking.model.variants, label_prior);
+    around(ranking, priors)
+}
+
+/// The same where the label priors are told elsewhere.
+pub(super) fn without_label_priors(ranking: &Ranking<'_>) -> Vec<String> {
+    around(ranking, std::iter::empty())
+}
+
+fn around(ranking: &Ranking<'_>, priors: impl Iterator<Item = String>) -> Vec<String> {
     let variants = &ranking.model.variants;
     let mut notes = Vec::new();
     notes.extend(luck(ranking));
     notes.extend(trivial(ranking));
-    notes.extend(each(variants, label_prior));
+    notes.extend(priors);
     notes.extend(unscored(variants));
     notes.extend(unpaired(ranking));
     notes.extend(not_comparable(ranking));

@@ -6,6 +6,9 @@ use crate::stats::Interval;
 /// What stands where there is no number.
 pub(super) const NOTHING: &str = "–";
 
+/// Decimals of the finest difference that is shown rounded.
+const MAX_DECIMALS: usize = 12;
+
 /// A value in the metric's unit, without the unit: `87.5` for a fraction of 0.875.
 pub(super) fn value(unit: Unit, value: f64) -> String {
     if unit == Unit::Percent {
@@ -31,6 +34,28 @@ pub(super) fn gain(unit: Unit, gain: f64) -> String {
     } else {
         text
     }
+}
+
+/// A number and its limit in the metric's unit, both with as many decimals as show all of the
+/// limit and tell the two apart.
+pub(super) fn side_by_side(unit: Unit, number: f64, limit: f64) -> (String, String) {
+    let scale = if unit == Unit::Percent { 100.0 } else { 1.0 };
+    let least = match unit {
+        Unit::Percent | Unit::Points => 1,
+        Unit::Nats => 2,
+        Unit::NatsPerToken | Unit::BitsPerByte | Unit::Plain => 3,
+        Unit::NatsPerByte => 4,
+    };
+    let texts = |decimals| [number, limit].map(|it| fixed(scale * it, decimals));
+    let shows_all = |[number_text, limit_text]: &[String; 2]| {
+        let shown: f64 = limit_text.parse().unwrap_or(f64::NAN);
+        let is_whole = (shown - scale * limit).abs() <= 1e-9 * (scale * limit).abs();
+        is_whole && (number_text != limit_text || number == limit)
+    };
+    let found = (least..=MAX_DECIMALS).map(texts).find(shows_all);
+    let [number, limit] =
+        found.unwrap_or_else(|| [number, limit].map(|it| (scale * it).to_string()));
+    (number, limit)
 }
 
 /// An amount of loss or margin: no sign, the unit of differences behind it.

@@ -4,7 +4,7 @@ use super::escape::columns;
 
 /// Breaks `text` into lines of at most `width` columns, a longer word alone on its line;
 /// lines after the first begin with `indent`.
-pub(super) fn wrap(text: &str, width: usize, indent: &str) -> String {
+pub fn wrap(text: &str, width: usize, indent: &str) -> String {
     let (mut wrapped, mut used) = (String::new(), 0);
     for word in text.split(' ') {
         let own = columns(word);

@@ -8,16 +8,14 @@
 //! without a model. Knows `plan`, `request` and `text_metric`, and of `experiment`
 //! how metrics are declared; must not know `engine`.
 
+mod judges;
 mod priors;
 
-use crate::experiment::{self, MetricName, MetricOptions, MetricSpec};
-use crate::plan::{Asked, Case, CaseKey, ContainsTexts, ScoredText};
+use crate::plan::{Asked, Case, CaseKey, ScoredText};
 use crate::request::{Failure, FinishReason, Outcome, Response};
-use crate::text_metric::{
-    BleuTokenizer, CaseJudgement, ContainsMode, Normalizer, Pattern, TextJudge, TextMetric,
-    TextMetricError,
-};
+use crate::text_metric::{CaseJudgement, TextJudge, TextMetricError};
 
+pub use judges::{conditions, judges};
 pub use priors::softmax;
 
 /// Whether a case has its answers; says nothing about how good they are.
@@ -186,98 +184,137 @@ pub struct Key<'a> {
     pub keep_tokens: bool,
 }
 
+/// The first thing that went wrong with a case.
+#[derive(Default)]
+struct Trouble(Option<(Status, String)>);
+
+impl Trouble {
+    fn report(&mut self, status: Status, message: String) {
+        self.0.get_or_insert((status, message));
+    }
+}
+
 /// Scores one case from the outcomes of [`Case::requests`], in that order.
 pub fn score(case: Case, outcomes: Vec<Outcome>, key: &Key<'_>) -> Score {
     let mut outcomes = outcomes.into_iter();
-    let mut trouble: Option<(Status, String)> = None;
-    let mut report = |status: Status, message: String| {
-        trouble.get_or_insert((status, message));
-    };
-    let mut likelihood = None;
-    let mut choices = Vec::new();
-    let mut tokens = Vec::new();
-    let mut is_complete = true;
-    for scored in &case.scored {
-        match read_text(scored, &mut outcomes) {
-            Ok(read) => {
-                if scored.is_target && read.loglikelihood == f64::NEG_INFINITY {
-                    report(
-                        Status::ZeroProbability,
-                        "the model gives the target probability 0".to_owned(),
-                    );
-                    is_complete = false;
-                } else if scored.is_target {
-                    likelihood = Some(read.likelihood(scored));
-                }
-                if let Some(choice_index) = scored.choice_index {
-                    debug_assert_eq!(choice_index, choices.len(), "choices come in order");
-                    choices.push(ChoiceScore {
-                        text: scored.text.clone(),
-                        is_target: scored.is_target,
-                        loglikelihood: read.loglikelihood,
-                        n_tokens: read.tokens.len(),
-                        prior: None,
-                        unconditional: None,
-                    });
-                }
-                if key.keep_tokens {
-                    tokens.extend(read.tokens);
-                }
-            }
-            Err(failure) => {
-                report(Status::from(&failure), failure.to_string());
-                is_complete = false;
-            }
-        }
-    }
-    if !is_complete {
-        // A ranking without all its choices would be a guess.
-        choices.clear();
-        if case.scored.iter().any(|it| it.choice_index.is_some()) {
-            likelihood = None;
-        }
-    }
+    let mut trouble = Trouble::default();
+    let mut read = read_scored(&case, &mut outcomes, &mut trouble);
     let generation = match read_generation(&case, &mut outcomes) {
         Ok(generation) => generation,
         Err(failure) => {
-            report(Status::from(&failure), failure.to_string());
+            trouble.report(Status::from(&failure), failure.to_string());
             None
         }
     };
-    if let Err(failure) = priors::add(&mut choices, &case.priors, &mut outcomes) {
-        report(Status::from(&failure), format!("prior: {failure}"));
+    if let Err(failure) = priors::add(&mut read.choices, &case.priors, &mut outcomes) {
+        trouble.report(Status::from(&failure), format!("prior: {failure}"));
     }
+    let judgements = judgements(generation.as_ref(), key, &mut trouble);
+    let (status, message) = trouble
+        .0
+        .map_or((Status::Ok, None), |it| (it.0, Some(it.1)));
+    Score {
+        key: case.key,
+        status,
+        message,
+        likelihood: read.likelihood,
+        choices: read.choices,
+        judgements,
+        generation,
+        tokens: if key.keep_tokens {
+            read.tokens
+        } else {
+            Vec::new()
+        },
+        prompt: case.prompt,
+        n_context_tokens: case.n_context_tokens,
+    }
+}
+
+/// What the scored texts of a case say.
+#[derive(Default)]
+struct ReadScored {
+    likelihood: Option<Likelihood>,
+    choices: Vec<ChoiceScore>,
+    tokens: Vec<TokenScore>,
+}
+
+/// Reads the target, or all choices.
+fn read_scored(
+    case: &Case,
+    outcomes: &mut impl Iterator<Item = Outcome>,
+    trouble: &mut Trouble,
+) -> ReadScored {
+    let mut read = ReadScored::default();
+    let mut is_complete = true;
+    for scored in &case.scored {
+        let text = match read_text(scored, outcomes) {
+            Ok(text) => text,
+            Err(failure) => {
+                trouble.report(Status::from(&failure), failure.to_string());
+                is_complete = false;
+                continue;
+            }
+        };
+        if scored.is_target && text.loglikelihood == f64::NEG_INFINITY {
+            trouble.report(
+                Status::ZeroProbability,
+                "the model gives the target probability 0".to_owned(),
+            );
+            is_complete = false;
+        } else if scored.is_target {
+            read.likelihood = Some(text.likelihood(scored));
+        }
+        if let Some(choice_index) = scored.choice_index {
+            debug_assert_eq!(choice_index, read.choices.len(), "choices come in order");
+            read.choices.push(ChoiceScore {
+                text: scored.text.clone(),
+                is_target: scored.is_target,
+                loglikelihood: text.loglikelihood,
+                n_tokens: text.tokens.len(),
+                prior: None,
+                unconditional: None,
+            });
+        }
+        read.tokens.extend(text.tokens);
+    }
+    if !is_complete {
+        // A ranking without all its choices would be a guess.
+        read.choices.clear();
+        if case.scored.iter().any(|it| it.choice_index.is_some()) {
+            read.likelihood = None;
+        }
+    }
+    read
+}
+
+/// One entry per declared text metric.
+fn judgements(
+    generation: Option<&Generation>,
+    key: &Key<'_>,
+    trouble: &mut Trouble,
+) -> Vec<Option<CaseJudgement>> {
     let mut judgements = Vec::with_capacity(key.judges.len());
     for (judge, conditions) in key.judges.iter().zip(key.conditions) {
-        let judged = generation.as_ref().map(|it| match conditions {
+        let judged = generation.map(|it| match conditions {
             Err(err) => Err(err.to_string()),
             Ok(none) if none.is_empty() => judge
                 .judge(&it.text, key.references)
                 .map_err(|err| err.to_string()),
-            Ok(conditions) => judge_all(conditions, &it.text).map_err(|err| err.to_string()),
+            Ok(conditions) => {
+                judges::judge_all(conditions, &it.text).map_err(|err| err.to_string())
+            }
         });
         // A generation that cannot be judged is no answer: never wrong, never hidden.
         if let Some(Err(message)) = &judged {
-            report(
+            trouble.report(
                 Status::EngineError,
                 format!("`{}`: {message}", judge.name()),
             );
         }
         judgements.push(judged.and_then(Result::ok));
     }
-    let (status, message) = trouble.map_or((Status::Ok, None), |it| (it.0, Some(it.1)));
-    Score {
-        key: case.key,
-        status,
-        message,
-        likelihood,
-        choices,
-        judgements,
-        generation,
-        tokens,
-        prompt: case.prompt,
-        n_context_tokens: case.n_context_tokens,
-    }
+    judgements
 }
 
 /// The generation, where the case asks for one.
@@ -382,143 +419,6 @@ fn read_asked(
     failure.map_or(Ok(read), Err)
 }
 
-/// The judges of the declared text metrics, in the order of `metrics`; likelihood
-/// metrics among them are passed over.
-///
-/// # Errors
-///
-/// [`TextMetricError`] if a declaration cannot be carried out, e.g. a pattern that
-/// does not compile.
-pub fn judges(metrics: &[MetricSpec]) -> Result<Vec<TextJudge>, TextMetricError> {
-    metrics
-        .iter()
-        .filter_map(|it| text_metric(it).map(|metric| (it, metric)))
-        .map(judge)
-        .collect()
-}
-
-fn judge(
-    (spec, metric): (&MetricSpec, Result<TextMetric, TextMetricError>),
-) -> Result<TextJudge, TextMetricError> {
-    let extract = spec
-        .extract
-        .as_ref()
-        .map(|it| Pattern::new(&it.value))
-        .transpose()?;
-    let normalizers = spec.normalizers().iter().map(|it| match it {
-        experiment::Normalizer::Nfc => Normalizer::Nfc,
-        experiment::Normalizer::Trim => Normalizer::Trim,
-        experiment::Normalizer::Lower => Normalizer::Lower,
-        experiment::Normalizer::Squad => Normalizer::Squad,
-    });
-    TextJudge::new(
-        Some(spec.name.clone()),
-        metric?,
-        extract,
-        Some(normalizers.collect()),
-    )
-}
-
-/// What a declaration computes on texts; `None` if it is a likelihood metric.
-fn text_metric(spec: &MetricSpec) -> Option<Result<TextMetric, TextMetricError>> {
-    let tokenize = match &spec.options {
-        MetricOptions::Bleu { tokenize } => match tokenize {
-            experiment::BleuTokenizer::V13a => BleuTokenizer::V13a,
-            experiment::BleuTokenizer::Intl => BleuTokenizer::Intl,
-            experiment::BleuTokenizer::Char => BleuTokenizer::Char,
-            experiment::BleuTokenizer::Zh => BleuTokenizer::Zh,
-            experiment::BleuTokenizer::None => BleuTokenizer::None,
-        },
-        _ => BleuTokenizer::V13a,
-    };
-    Some(Ok(match (spec.metric.value, &spec.options) {
-        (MetricName::ExactMatch, _) => TextMetric::ExactMatch,
-        (MetricName::Contains, options) => contains(options),
-        (MetricName::Regex, MetricOptions::Regex { pattern }) => {
-            return Some(Pattern::new(&pattern.value).map(|pattern| TextMetric::Regex { pattern }));
-        }
-        (MetricName::F1, _) => TextMetric::F1,
-        (MetricName::Bleu | MetricName::SentenceBleu, _) => TextMetric::Bleu { tokenize },
-        (MetricName::Chrf | MetricName::SentenceChrf, _) => TextMetric::Chrf,
-        (MetricName::ChrfPlusPlus, _) => TextMetric::ChrfPlusPlus,
-        (MetricName::Ter, _) => TextMetric::Ter,
-        (MetricName::RougeL, _) => TextMetric::RougeL,
-        (MetricName::EditSimilarity, _) => TextMetric::EditSimilarity,
-        (MetricName::MaxLength, MetricOptions::MaxLength { value }) => {
-            TextMetric::MaxLength { max_chars: *value }
-        }
-        (MetricName::IsJson, _) => TextMetric::IsJson,
-        _ => return None,
-    }))
-}
-
-/// `contains` without texts of its own, which looks for a reference.
-fn contains(options: &MetricOptions) -> TextMetric {
-    let ignore_case = matches!(
-        options,
-        MetricOptions::Contains {
-            ignore_case: true,
-            ..
-        }
-    );
-    TextMetric::Contains {
-        values: None,
-        mode: ContainsMode::Any,
-        ignore_case,
-    }
-}
-
-/// The judges of a `contains` that names texts of its own: all of them must hold.
-///
-/// # Errors
-///
-/// [`TextMetricError`] if a text is empty.
-pub fn conditions(
-    spec: &MetricSpec,
-    texts: ContainsTexts,
-) -> Result<Vec<TextJudge>, TextMetricError> {
-    let ignore_case = matches!(
-        spec.options,
-        MetricOptions::Contains {
-            ignore_case: true,
-            ..
-        }
-    );
-    let lists = [
-        (texts.all, ContainsMode::All),
-        (texts.any, ContainsMode::Any),
-        (texts.none, ContainsMode::None),
-    ];
-    let lists = lists.into_iter().filter(|it| !it.0.is_empty());
-    lists
-        .map(|(values, mode)| {
-            judge((
-                spec,
-                Ok(TextMetric::Contains {
-                    values: Some(values),
-                    mode,
-                    ignore_case,
-                }),
-            ))
-        })
-        .collect()
-}
-
-/// Whether all conditions hold.
-fn judge_all(conditions: &[TextJudge], text: &str) -> Result<CaseJudgement, TextMetricError> {
-    let mut all = CaseJudgement {
-        value: 1.0,
-        statistics: Vec::new(),
-        extraction_failed: false,
-    };
-    for condition in conditions {
-        let judgement = condition.judge(text, &[])?;
-        all.value = all.value.min(judgement.value);
-        all.extraction_failed |= judgement.extraction_failed;
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -526,6 +426,7 @@ mod tests {
     use super::*;
     use crate::plan::Priors;
     use crate::request::{GenerationParams, Request, Sampling};
+    use crate::text_metric::{ContainsMode, TextMetric};
 
     fn choice(index: usize, is_target: bool) -> ScoredText {
         ScoredText {
@@ -621,7 +522,11 @@ mod tests {
             text: "tea".to_owned(),
             finish_reason: FinishReason::Eos,
         });
-        let metric = contains(&MetricOptions::None);
+        let metric = TextMetric::Contains {
+            values: None,
+            mode: ContainsMode::Any,
+            ignore_case: false,
+        };
         let judges = [TextJudge::new(None, metric, None, None).unwrap()];
         let key = Key {
             references: &["tea".to_owned()],

@@ -99,6 +99,8 @@ async function filtersCountRight() {
   assert.equal((await ids(page)).length, 20);
   const counts = Object.fromEntries(await page.$$eval("#show option", (list) =>
     list.map((it) => [it.value, Number(it.textContent.match(/\(([\d,]+)\)/)[1].replaceAll(",", ""))])));
+  const priors = await page.$$eval("table.priors tbody tr", (list) => list.map((it) => [...it.children].map((of) => of.textContent)));
+  assert.deepEqual(priors, expected.priors);
   const { gained, lost } = expected;
   assert.deepEqual(counts, { all: expected.n, failures: expected.failures, unscored: expected.unscored, flips: gained + lost, gained, lost });
   for (const [kind, n] of Object.entries(counts)) {
@@ -351,9 +353,18 @@ async function looks() {
   await close(narrow);
 }
 
+/** 50,000 cases are slower, but every one of them is found. */
+async function hugeOpens() {
+  const page = await open(spec.huge);
+  console.log(`${(fs.statSync(spec.huge).size / 1e6).toFixed(1)} MB, ${spec.n_huge} examples x 4 variants: open after ${page.openMs.toFixed(0)} ms`);
+  assert.equal(await total(page), spec.n_huge);
+  await type(page, "#query", "review 12345:", say(1));
+  await close(page);
+}
+
 try {
   numbersAgree();
-  for (const promise of [filtersCountRight, tokensAddUp, severalRuns, hostileTextsStayText, guardsHold, keyboardAlone, looks]) {
+  for (const promise of [filtersCountRight, hugeOpens, tokensAddUp, severalRuns, hostileTextsStayText, guardsHold, keyboardAlone, looks]) {
     console.log(promise.name);
     await promise();
   }

@@ -24,6 +24,9 @@ use super::references;
 /// As many as a page must show without delay.
 const N_EXAMPLES: usize = 2_000;
 
+/// So many that a page has 50,000 cases: slower, but it must open.
+const N_HUGE: usize = 12_500;
+
 /// The variants, and of ten examples how many each gets right.
 const VARIANTS: [(&str, usize); 4] = [("bare", 6), ("instruct", 7), ("few", 9), ("chat", 5)];
 
@@ -252,7 +255,8 @@ fn push(run: &mut StoredRun, tokens: &mut Vec<StoredToken>, id: &str, text: &str
                 n_tokens: 2,
                 n_chars: 8,
                 n_bytes: 8,
-                prior: None,
+                // As its prompt: 0.60, 0.65, ... for the first label.
+                prior: Some([0.60, 0.40][index] + [0.05, -0.05][index] * variant as f64),
             });
             // A quarter and the rest, both exact in f32.
             for (position, part) in [0.25, 0.75].into_iter().enumerate() {
@@ -272,9 +276,9 @@ fn push(run: &mut StoredRun, tokens: &mut Vec<StoredToken>, id: &str, text: &str
     }
 }
 
-fn large(run: &str) -> (StoredRun, Vec<StoredToken>) {
+fn large(run: &str, n_examples: usize) -> (StoredRun, Vec<StoredToken>) {
     let (mut run, mut tokens) = (empty(run), Vec::new());
-    for i in 0..N_EXAMPLES {
+    for i in 0..n_examples {
         let text = format!(
             "Review {i}: {}",
             "the film goes on and on. ".repeat(1 + i % 9)
@@ -316,6 +320,13 @@ fn expected() -> Value {
     };
     json!({
         "n": N_EXAMPLES,
+        // From best to worst, as `push` makes them.
+        "priors": [
+            ["few", "70.0", "30.0"],
+            ["instruct", "65.0", "35.0"],
+            ["bare", "60.0", "40.0"],
+            ["chat", "75.0", "25.0"],
+        ],
         "gained": of(true, false),
         "lost": of(false, true),
         "same": of(true, true) + of(false, false),
@@ -412,12 +423,12 @@ fn the_page_works_in_a_browser() {
         std::fs::write(&path, html::page(pages).unwrap()).unwrap();
         path
     };
-    let (run, tokens) = large("20260102-120000-aaaa");
+    let (run, tokens) = large("20260102-120000-aaaa", N_EXAMPLES);
     let with_tokens = PageRun {
         run: &run,
         tokens: Some(&tokens),
     };
-    let (mut other, _) = large("20260101-120000-bbbb");
+    let (mut other, _) = large("20260101-120000-bbbb", N_EXAMPLES);
     other.manifest.status = RunStatus::Interrupted;
     other.examples[3].row_digest = "other".to_owned();
     // A second draw for `few` on e0001: text metrics are then means over the draws.
@@ -434,6 +445,11 @@ fn the_page_works_in_a_browser() {
         run: &other,
         tokens: None,
     };
+    let (huge, _) = large("20260103-120000-cccc", N_HUGE);
+    let huge = PageRun {
+        run: &huge,
+        tokens: None,
+    };
     let (evil, evil_tokens) = hostile_run();
     let evil = PageRun {
         run: &evil,
@@ -448,6 +464,8 @@ fn the_page_works_in_a_browser() {
         "browser": browser,
         "large": write("large.html", &[with_tokens]),
         "both": write("both.html", &[with_tokens, without]),
+        "huge": write("huge.html", &[huge]),
+        "n_huge": N_HUGE,
         "hostile": write("hostile.html", &[evil]),
         "numbers": Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/html/numbers.json"),
         "texts": texts,

@@ -179,7 +179,8 @@ fn a_base_that_cannot_be_compared_with_leaves_every_check_open() {
     let got = checks(cover(&gates(PER_BYTE), &run, base, true));
     assert_eq!(got.len(), 2);
     assert!(got.iter().all(|it| it.state == State::Inconclusive));
-    assert_eq!(got[0].sentence(), "not comparable: another model");
+    let why = "another model".to_owned();
+    assert_eq!(got[0].reasons, [Reason::NotComparable { why }]);
 }
 
 /// One missing answer of 300 costs a bounded metric at most 2/300 (the candidate's is wrong,
@@ -216,7 +217,7 @@ fn missing_scores_count_against_the_candidate_as_far_as_they_are_tolerated() {
     // 1.645^2 / (294 + 1.645^2) = 0.0091. With them it cannot be kept.
     let (open, why) = state("max_drop = 0.0105\nmax_failed = 6");
     assert_eq!(open, State::Inconclusive);
-    assert!(matches!(why, Reason::Missing { n: 6, .. }), "{why}");
+    assert!(matches!(why, Reason::Missing { n: 6, .. }), "{why:?}");
 }
 
 #[test]

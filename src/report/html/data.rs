@@ -84,7 +84,7 @@ struct ModelData<'a> {
     notes: Vec<String>,
     /// The variants from best to worst by the primary metric.
     ranking: Vec<PlaceData>,
-    variants: Vec<VariantData>,
+    variants: Vec<VariantData<'a>>,
     comparisons: Vec<ComparisonData<'a>>,
 }
 
@@ -96,12 +96,14 @@ struct PlaceData {
 }
 
 #[derive(Serialize)]
-struct VariantData {
+struct VariantData<'a> {
     /// One entry per metric.
     estimates: Vec<Option<EstimateData>>,
     n_cases: usize,
     n_unscored: usize,
     unscored: Vec<(&'static str, usize)>,
+    /// Each label's probability for an input that says nothing, in percent.
+    label_prior: Vec<(&'a str, String)>,
     tokens_per_prompt: Option<String>,
     time: Option<String>,
 }
@@ -264,21 +266,24 @@ fn model<'a>(
         numerics: &record.numerics,
         sentence: ranking.sentence(),
         legend: ranking.legend(),
-        notes: notes::notes(&ranking),
+        notes: notes::without_label_priors(&ranking),
         ranking: ranking.places.iter().map(place).collect(),
         variants: model.variants.iter().map(|it| variant(input, it)).collect(),
         comparisons: compared.map(|it| comparison(input, it)).collect(),
     }
 }
 
-fn variant(input: &ReportInput, variant: &VariantInput) -> VariantData {
+fn variant<'a>(input: &ReportInput, variant: &'a VariantInput) -> VariantData<'a> {
     let estimates = input.metrics.iter().zip(&variant.measurements);
+    let priors = variant.label_prior.iter();
+    let percent = |prior| number::value(Unit::Percent, prior);
     let unscored = variant.unscored.iter();
     VariantData {
         estimates: estimates.map(|(of, it)| estimate(input, of, it)).collect(),
         n_cases: variant.n_cases,
         n_unscored: variant.n_unscored(),
         unscored: unscored.map(|it| (it.0.as_str(), it.1)).collect(),
+        label_prior: priors.map(|it| (it.0.as_str(), percent(it.1))).collect(),
         tokens_per_prompt: variant.tokens_per_prompt.map(|it| number::fixed(it, 0)),
         time: variant.elapsed_seconds.map(number::seconds),
     }

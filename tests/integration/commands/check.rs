@@ -147,7 +147,7 @@ fn too_few_rows_for_a_verdict_say_how_many_it_takes() {
         assert_says(&ended.stdout, said);
         assert_says(
             &ended.stdout,
-            "12 units are too few to pass, which takes 30",
+            "12 examples are too few to pass, which takes 30",
         );
         assert_says(&ended.stdout, "from about 30 examples on; there are 12");
         assert_says(&ended.stderr, "can be told once a second baseline is saved");
@@ -180,6 +180,16 @@ fn another_file_is_run_first_and_its_gates_decide() {
     assert_says(&ended.stderr, "is not the base's; the base's gates decide");
     assert_says(&ended.stderr, "was edited or removed; it still decides");
     assert_eq!(bench.runs("results", "gated").len(), 2);
+    let ended = bench.harness("check gated.toml --against base.toml -q --json");
+    let json: Json = serde_json::from_str(&ended.stdout).unwrap();
+    let own_line = gate_line(&bench, "gated.toml", 0);
+    assert_eq!(
+        json["edited_gates"],
+        json!([
+            {"file": "gated.toml", "line": own_line, "decides": false},
+            {"file": "base.toml", "line": line, "decides": true},
+        ])
+    );
     // Equal gates are no news, wherever they stand.
     write(
         &bench,
@@ -192,6 +202,7 @@ fn another_file_is_run_first_and_its_gates_decide() {
     assert_eq!(ended.stderr, "");
     let json: Json = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(json["exit_code"], 0);
+    assert_eq!(json["edited_gates"], json!([]));
     // A run can be the base as well.
     let run = bench.latest("gated").manifest.run;
     assert_code(
@@ -244,6 +255,26 @@ fn without_a_usable_base_nothing_runs() {
     assert_eq!(bench.runs("results", "gated").len(), n_runs);
 }
 
+/// What the hint names, the command takes.
+#[test]
+fn a_run_on_fewer_rows_is_judged_where_that_is_asked_for() {
+    let bench = bench(ASKED, &against_baseline(NEVER));
+    bench.ok("run gated.toml -q");
+    bench.ok("baseline save main");
+    let few = "run gated.toml -q --limit 30";
+    let ended = bench.harness(few);
+    assert_code(&ended, 4);
+    assert_says(
+        &ended.stderr,
+        "the runs differ in 10 rows (0 changed, 0 new, 10 missing)",
+    );
+    assert_says(&ended.stderr, "the candidate has 30");
+    assert_says(&ended.stderr, "`--common-rows`");
+    let ended = bench.harness(&format!("{few} --common-rows"));
+    assert_code(&ended, 0);
+    assert_says(&ended.stdout, "all 30 examples sent equal requests");
+}
+
 /// A model of 128 positions cannot read 200 words.
 fn with_long_row(bench: &Bench) {
     let rows = std::fs::read_to_string(bench.path("gated.jsonl")).unwrap();
@@ -283,14 +314,20 @@ fn gates_of_a_run_wait_for_a_baseline_and_say_so() {
         &ended.stderr,
         "no baseline yet, so gates against it were not evaluated",
     );
+    let json: Json = serde_json::from_str(&bench.ok("run gated.toml -q --json")).unwrap();
+    let line = gate_line(&bench, "gated.toml", 0);
+    assert_eq!(
+        json["gates_not_judged"],
+        json!([{"file": "gated.toml", "line": line, "why": "no_baseline"}])
+    );
     bench.ok("baseline save main");
     let ended = bench.harness("run gated.toml -q");
     assert_code(&ended, 0);
     assert_eq!(ended.stderr, "");
     assert_says(&ended.stdout, "asked vs baseline main");
     let plan = bench.ok("plan gated.toml");
-    let line = gate_line(&bench, "gated.toml", 0);
-    let expected = format!("gate gated.toml:{line} loglikelihood_per_byte, max_drop 5: ");
+    let expected =
+        format!("gate gated.toml:{line} loglikelihood_per_byte, max_drop 5.0000 nats/byte: ");
     assert_says(&plan, &expected);
     assert_eq!(plan.matches("gate gated.toml:").count(), 1);
 }

@@ -8,6 +8,12 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::{Bench, Ended};
+use crate::references;
+
+/// Checks XML files by a schema; ends with another code than 0 at the first that breaks it.
+const VALIDATE: &str = "import sys, xmlschema\n\
+                        schema = xmlschema.XMLSchema(sys.argv[1])\n\
+                        for path in sys.argv[2:]:\n    schema.validate(path)\n";
 
 /// The gates of `colours.toml`, the second of which no accuracy breaks.
 const GATES: &str = "\n[[gates]]\nmetric = \"acc\"\ncompare = \"baseline\"\nmax_drop = 0.02\n\
@@ -55,7 +61,8 @@ fn a_gate_that_fails_is_reported_wherever_it_is_asked_for() {
 
     let annotation = format!(
         "::error file=colours.toml,line={line},title=FAILED%3A acc of tiny · question vs baseline \
-         main::the variant is gone and not listed as `retired`"
+         main::the variant is gone and not listed as `retired`%0Aif it was removed on purpose, \
+         name it in the gate's `retired`"
     );
     let told: Vec<&str> = ended
         .stderr
@@ -114,4 +121,136 @@ fn a_check_that_passes_is_not_annotated() {
         junit.contains("tests=\"4\" failures=\"0\" errors=\"0\""),
         "{junit}"
     );
+}
+
+/// A pull request changes its own file: only there does GitHub show an annotation.
+#[test]
+fn an_annotation_stands_in_the_file_of_the_candidate() {
+    let bench = bench();
+    let own = std::fs::read_to_string(bench.path("colours.toml")).unwrap();
+    let question = "[variants.question]\ntemplate = \"{{ en }} Size:\"\n";
+    let base = own.replacen("\n[[gates]]", &format!("\n{question}\n[[gates]]"), 1);
+    std::fs::create_dir(bench.path("base")).unwrap();
+    bench.write("base/colours.toml", &base);
+    for file in ["phrases.jsonl", "phrases.train.jsonl"] {
+        std::fs::copy(bench.path(file), bench.path("base").join(file)).unwrap();
+    }
+    std::fs::create_dir(bench.path("base/tiny-llama")).unwrap();
+    for file in std::fs::read_dir(bench.path("tiny-llama")).unwrap() {
+        let file = file.unwrap();
+        let to = bench.path("base/tiny-llama").join(file.file_name());
+        std::fs::copy(file.path(), to).unwrap();
+    }
+    let words = "check colours.toml --against base/colours.toml -q --github --markdown m.md";
+    let annotated = || {
+        let ended = step(&bench, words, None);
+        assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
+        let mut lines = ended.stderr.lines().filter(|it| it.starts_with("::"));
+        lines.next().unwrap().to_owned()
+    };
+    let said = "title=FAILED%3A acc of tiny · question vs base/colours.toml::the variant is gone";
+    let line = gate_line(&bench);
+    let same = annotated();
+    let start = format!("::error file=colours.toml,line={line},{said}");
+    assert!(same.starts_with(&start), "{same}");
+    assert!(!same.contains("only"), "{same}");
+
+    bench.write(
+        "colours.toml",
+        &own.replace("max_drop = 0.02", "max_drop = 0.5"),
+    );
+    let edited = annotated();
+    let start = format!("::error file=colours.toml,line=1,{said}");
+    assert!(edited.starts_with(&start), "{edited}");
+    let base_line = base
+        .split("[[gates]]")
+        .next()
+        .unwrap()
+        .matches('\n')
+        .count()
+        + 1;
+    let end = format!("%0Athe gate stands at base/colours.toml:{base_line} only");
+    assert!(edited.ends_with(&end), "{edited}");
+    let comment = std::fs::read_to_string(bench.path("m.md")).unwrap();
+    for part in [
+        format!("do not decide: `colours.toml:{line}`."),
+        format!("still decide: `base/colours.toml:{base_line}`."),
+    ] {
+        assert!(comment.contains(&part), "{part} is missing in\n{comment}");
+    }
+}
+
+/// A report of an earlier check must not stand for one that judged nothing.
+#[test]
+fn a_refused_check_says_so_in_its_reports() {
+    let bench = bench();
+    let summary = bench.path("summary.md");
+    let reports = "-q --github --junit j.xml --markdown m.md";
+    let assert_refused = |words: &str, why: &str| {
+        for old in ["j.xml", "m.md", "summary.md"] {
+            bench.write(old, "");
+        }
+        let ended = step(&bench, &format!("{words} {reports}"), Some(&summary));
+        assert_eq!(ended.code, Some(2), "{}\n{}", ended.stdout, ended.stderr);
+        let read = |name: &str| std::fs::read_to_string(bench.path(name)).unwrap();
+        let start = "::error file=colours.toml,title=harness check%3A refused::";
+        assert!(ended.stderr.contains(start), "{}", ended.stderr);
+        let junit = read("j.xml");
+        assert!(
+            junit.contains("tests=\"1\" failures=\"0\" errors=\"1\""),
+            "{junit}"
+        );
+        assert!(junit.contains(why), "{junit}");
+        let comment = read("m.md");
+        assert!(
+            comment.starts_with("### `colours.toml`: refused\n\nNothing was judged: "),
+            "{comment}"
+        );
+        assert!(comment.contains(why), "{comment}");
+        assert_eq!(read("summary.md"), format!("\n{comment}"));
+    };
+    assert_refused("check colours.toml --limit 6", "the runs differ in 6 rows");
+    assert_refused(
+        "check colours.toml --against none",
+        "neither a run nor a baseline",
+    );
+    let own = std::fs::read_to_string(bench.path("colours.toml")).unwrap();
+    bench.write("colours.toml", &own.replace("[dataset]", "[dateset]"));
+    assert_refused("check colours.toml", "the experiment was refused");
+}
+
+/// Jenkins checks reports by this schema before it shows them.
+#[test]
+fn junit_files_keep_to_the_schema_of_jenkins() {
+    let Some(python) = references::python(&["xmlschema"]) else {
+        return;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bench = bench();
+    let failed = step(&bench, "check colours.toml -q --junit failed.xml", None);
+    assert_eq!(failed.code, Some(1));
+    let words = "check colours.toml -q --against none --junit refused.xml";
+    assert_eq!(step(&bench, words, None).code, Some(2));
+    // What a unit test holds the writer to: every kind of check.
+    let name = "harness__report__junit__tests__every_kind_of_check_has_its_element.snap";
+    let snapshot = std::fs::read_to_string(root.join("src/report/snapshots").join(name)).unwrap();
+    let start = snapshot.find("<?xml").unwrap();
+    bench.write("every.xml", &snapshot[start..]);
+    let is_valid = |names: &[&str]| {
+        let ended = std::process::Command::new(&python)
+            .args(["-c", VALIDATE])
+            .arg(root.join("tests/fixtures/junit/junit-10.xsd"))
+            .args(names.iter().map(|it| bench.path(it)))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        (ended.status.success(), said)
+    };
+    let (is_ok, said) = is_valid(&["failed.xml", "refused.xml", "every.xml"]);
+    assert!(is_ok, "{said}");
+    bench.write(
+        "broken.xml",
+        &snapshot[start..].replace("classname=", "class="),
+    );
+    assert!(!is_valid(&["broken.xml"]).0, "the validator sees mistakes");
 }

@@ -1,6 +1,9 @@
 //! `harness compare` and `harness show --flips`: what may be named, what is said, what is refused.
 
-use serde_json::Value as Json;
+use std::collections::BTreeMap;
+
+use harness::table;
+use serde_json::{Value as Json, json as json_of};
 
 use super::Bench;
 
@@ -71,6 +74,40 @@ fn a_baseline_may_stand_on_either_side() {
 }
 
 #[test]
+fn two_baselines_are_compared() {
+    let bench = bench();
+    bench.ok("baseline save old latest~1");
+    bench.ok("baseline save new latest");
+    let runs = json(&bench, "compare latest~1 latest --json");
+    for words in [
+        "compare old new --json",
+        "compare colours/old colours/new --json",
+        "compare colours/old latest --json",
+    ] {
+        assert_eq!(json(&bench, words), runs, "{words}");
+    }
+    let refused = |words: &str, said: &str| {
+        let ended = bench.harness(words);
+        assert_eq!(ended.code, Some(2), "{words}: {}", ended.stdout);
+        assert_says(&ended.stderr, said);
+    };
+    let nowhere = "`none` is neither a run nor a baseline";
+    refused("compare old none", nowhere);
+    refused("compare none new", nowhere);
+    bench.ok("run phrases.toml -q");
+    bench.ok("baseline save other");
+    refused("compare old other", "no experiment has both");
+    for name in ["old", "new"] {
+        bench.ok(&format!("baseline save {name}"));
+    }
+    refused(
+        "compare old new",
+        "several experiments have a baseline `old`",
+    );
+    assert_eq!(json(&bench, "compare colours/old colours/new --json"), runs);
+}
+
+#[test]
 fn two_variants_of_one_run_are_compared() {
     let bench = bench();
     let text = bench.ok("compare latest:bare latest:question");
@@ -113,6 +150,79 @@ fn what_cannot_be_compared_is_refused() {
     refused("compare latest~2 latest", "--across-models");
     let text = bench.ok("compare latest~2 latest --across-models");
     assert_says(&text, "across models: weights differ");
+}
+
+/// Rows of one cluster are no independent evidence: 12 clusters count as 12 units.
+#[test]
+fn clusters_are_the_units_of_a_comparison() {
+    let bench = Bench::new();
+    // Clusters of 2, 3 and 4 rows in turn, 36 in all.
+    let of_row = (0..12).flat_map(|it| std::iter::repeat_n(it, 2 + it % 3));
+    let rows: Vec<Json> = of_row
+        .enumerate()
+        .map(|(i, cluster)| {
+            let en = format!("The tree {cluster} of {i}.");
+            json_of!({"id": format!("p{i:02}"), "page": format!("c{cluster}"), "en": en, "fr": format!("arbre {i}")})
+        })
+        .collect();
+    assert_eq!(rows.len(), 36);
+    bench.rows("pages.jsonl", &rows);
+    bench.write(
+        "pages.toml",
+        "[experiment]\nname = \"pages\"\nprimary = \"loglikelihood\"\n\
+         [models.tiny]\nsource = \"./tiny-llama\"\n\
+         [dataset]\npath = \"pages.jsonl\"\nid = \"id\"\ncluster = \"page\"\ntarget = \"{{ fr }}\"\n\
+         [variants.bare]\ntemplate = \"{{ en }}\\nFrench:\"\n",
+    );
+    bench.ok("run pages.toml -q");
+    bench.ok("run pages.toml -q --set variants.bare.template={{en}}=");
+    let json = json(&bench, "compare latest~1 latest --json");
+    let rows = json["comparisons"].as_array().unwrap();
+    let row = rows.iter().find(|it| it["metric"] == "loglikelihood");
+    let row = row.unwrap();
+    assert_eq!((&row["n_pairs"], &row["n_units"]), (&36.into(), &12.into()));
+
+    // Once more from the tables: a jackknife that leaves out one cluster at a time.
+    let values = |run: &std::path::Path| -> Vec<f64> {
+        let cases = table::read(run).unwrap().cases.into_iter();
+        cases.map(|it| it.loglikelihood.unwrap()).collect()
+    };
+    let runs = bench.runs("results", "pages");
+    let clusters: Vec<String> = table::read(&runs[0])
+        .unwrap()
+        .examples
+        .into_iter()
+        .map(|it| it.cluster.unwrap())
+        .collect();
+    let gains: Vec<f64> = values(&runs[1])
+        .iter()
+        .zip(values(&runs[0]))
+        .map(|(after, before)| after - before)
+        .collect();
+    let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for (cluster, gain) in clusters.iter().zip(&gains) {
+        let (sum, n) = sums.entry(cluster).or_default();
+        (*sum, *n) = (*sum + gain, *n + 1.0);
+    }
+    let total: f64 = gains.iter().sum();
+    let without: Vec<f64> = sums
+        .values()
+        .map(|it| (total - it.0) / (36.0 - it.1))
+        .collect();
+    let mean = without.iter().sum::<f64>() / 12.0;
+    let deviations: f64 = without.iter().map(|it| (it - mean).powi(2)).sum();
+    let theta = total / 36.0;
+    // Student's t with 11 degrees of freedom at 97.5 %, from a table.
+    let half = 2.200_985 * (deviations * 11.0 / 12.0).sqrt();
+    let number = |name: &str| row[name].as_f64().unwrap();
+    assert!((number("difference") - theta).abs() < 1e-9);
+    let ends = [
+        theta - half - number("ci_low"),
+        number("ci_high") - theta - half,
+    ];
+    // On each side the wider of t and Hall's; for a skew of either sign one of them is t.
+    assert!(ends.iter().all(|it| -1e-5 * half < *it), "{ends:?}");
+    assert!(ends.iter().any(|it| it.abs() < 1e-5 * half), "{ends:?}");
 }
 
 #[test]

@@ -475,3 +475,65 @@ fn a_broken_file_stops_the_others_before_they_begin() {
     assert_eq!(bench.runs("results", "phrases").len(), 1);
     assert_eq!(bench.runs("results", "colours").len(), 1);
 }
+
+/// Six prompts that hardly differ: which of them leads on twelve rows is luck for a good part.
+#[test]
+fn the_best_of_several_is_said_to_owe_some_of_its_lead_to_luck() {
+    let bench = Bench::new();
+    let (start, _) = PHRASES.split_once("[variants.bare]").unwrap();
+    let signs = [":", ";", ",", ".", "!", "?"];
+    let variant = |(i, sign): (usize, &&str)| {
+        format!("[variants.v{i}]\ntemplate = \"{{{{ en }}}}\\nFrench{sign}\"\n")
+    };
+    let variants: Vec<String> = signs.iter().enumerate().map(variant).collect();
+    bench.write("signs.toml", &format!("{start}{}", variants.concat()));
+    let text = bench.ok("run signs.toml -q");
+    let json: Json = serde_json::from_str(&bench.ok("show --json")).unwrap();
+    let luck = json["models"][0]["luck_of_best"].as_f64().unwrap();
+    let said = format!("Best of 6: expect at least {luck:.4} nats/byte less on new rows.");
+    assert!(
+        text.contains(&said) || luck < 0.000_05,
+        "`{said}` is missing in:\n{text}"
+    );
+
+    // Once more from the tables, with another source of chance.
+    let run = bench.latest("phrases");
+    let mut cells: Vec<Vec<(f64, f64)>> = vec![Vec::new(); signs.len()];
+    for case in &run.cases {
+        let variant: usize = case.variant[1..].parse().unwrap();
+        let n_bytes = case.n_target_bytes.unwrap() as f64;
+        cells[variant].push((case.loglikelihood.unwrap(), n_bytes));
+    }
+    let value = |cell: &[(f64, f64)], picked: &[usize]| {
+        let sum = |of: &dyn Fn(&(f64, f64)) -> f64| -> f64 {
+            picked.iter().map(|it| of(&cell[*it])).sum()
+        };
+        sum(&|it| it.0) / sum(&|it| it.1)
+    };
+    let all: Vec<usize> = (0..N_EXAMPLES).collect();
+    let mut state = 1_u64;
+    let mut draw = || {
+        // Knuth's MMIX generator; its upper bits.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % N_EXAMPLES
+    };
+    let gaps: Vec<f64> = (0..4_000)
+        .map(|_| {
+            let picked: Vec<usize> = (0..N_EXAMPLES).map(|_| draw()).collect();
+            let values = cells.iter().map(|it| (value(it, &picked), it));
+            let best = values.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+            best.0 - value(best.1, &all)
+        })
+        .collect();
+    let n = gaps.len() as f64;
+    let mean = gaps.iter().sum::<f64>() / n;
+    let deviation = (gaps.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / n).sqrt();
+    // Five standard errors of both simulations, of 1,000 and 4,000 draws.
+    let tolerance = 5.0 * deviation * (1.0 / 1_000.0 + 1.0 / n).sqrt();
+    assert!(
+        (luck - mean).abs() < tolerance,
+        "{luck} is not {mean} ± {tolerance}"
+    );
+}

@@ -215,6 +215,28 @@ function differences(state, model) {
   ];
 }
 
+/** Labels whose priors stand in a table. */
+const MAX_LABELS = 20;
+
+/** What each variant's prompt answers to an input that says nothing. */
+function labelPriors(state, model) {
+  const run = RUNS[state.run];
+  const rows = order(state, model).map((it) => ({ variant: it, priors: new Map(model.variants[it].label_prior) }));
+  const labels = [...new Set(rows.flatMap((it) => [...it.priors.keys()]))];
+  if (labels.length === 0) return null;
+  const shown = labels.slice(0, MAX_LABELS);
+  const left = labels.length - shown.length;
+  const header = [h("th", { scope: "col" }, "variant"), ...shown.map((it) => nh(inline(cut(it, 80)), h("span", { class: "unit" }, "%")))];
+  const row = (it) => h("tr", {}, h("th", { scope: "row" }, plain(run.variants[it.variant].name)),
+    shown.map((label) => n(it.priors.get(label) ?? NOTHING)));
+  return [
+    h("h3", {}, "Label priors"),
+    table(`Label priors of the variants on ${plain(model.name)}`, header, rows.map(row), { class: "priors" }),
+    h("p", { class: "quiet" }, "The probability of each label after the prompt with an input that says nothing.",
+      left > 0 ? ` ${counted(left, "more label")} left out.` : null),
+  ];
+}
+
 /** Ranking and differences of one model. */
 function modelSection(state, model) {
   const run = RUNS[state.run];
@@ -232,5 +254,5 @@ function modelSection(state, model) {
     isPrimary && model.legend ? h("p", { class: "quiet legend" }, model.legend) : null,
     model.notes.length === 0 || !isPrimary ? null : h("ul", { class: "notes" }, model.notes.map((it) => h("li", {}, it))),
     metric.signature ? h("p", { class: "quiet" }, "Signature: ", h("code", {}, plain(metric.signature))) : null,
-    h("h3", {}, "Differences"), differences(state, model));
+    h("h3", {}, "Differences"), differences(state, model), labelPriors(state, model));
 }
