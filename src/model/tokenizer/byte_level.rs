@@ -7,7 +7,7 @@
 //! where there is one, the original tokenizer's code agree. A wrong rule gives
 //! plausible, wrong ids, so an unknown name is refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -102,11 +102,11 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
             });
         }
     }
-    for (a, b) in &parts.merges {
-        let is_known = |text: &str| vocab.contains_key(text);
-        if !(is_known(a) && is_known(b) && is_known(&format!("{a}{b}"))) {
-            return Err(unknown_merge(&format!("{a} {b}")));
-        }
+    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
+    // The library would panic.
+    let is_too_long = |(a, b): &(&str, &str)| longest < a.len() + b.len();
+    if parts.merges.iter().any(is_too_long) {
+        return Err(first_unknown_merge(parts));
     }
     let merges = parts.merges.iter();
     let bpe = BPE::builder()
@@ -119,7 +119,7 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
         // These take a whole word that is in the vocabulary before trying merges.
         .ignore_merges(matches!(parts.words, Words::Llama3 | Words::Tekken))
         .build()
-        .map_err(|err| broken(&*err))?;
+        .map_err(|_| first_unknown_merge(parts))?;
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(parts.words.rules(parts.prefix_space)?));
     let mut rewriting = Rewriting::None;
@@ -136,6 +136,18 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
     tokenizer.add_tokens(added).map_err(|err| broken(&*err))?;
     let vocabulary = Vocabulary::new(&parts.texts, &parts.added, Spelling::ByteLevel)?;
     Library::wrap(tokenizer, vocabulary, rewriting)
+}
+
+/// The error for merges of which one has an unknown token, the only thing that the library
+/// refuses; it names no merge.
+fn first_unknown_merge(parts: &Parts<'_>) -> TokenizerError {
+    let known: HashSet<&str> = parts.texts.iter().copied().flatten().collect();
+    let is_known = |(a, b): &&(&str, &str)| {
+        known.contains(a) && known.contains(b) && known.contains(format!("{a}{b}").as_str())
+    };
+    let unknown = parts.merges.iter().find(|it| !is_known(it));
+    let (a, b) = unknown.copied().unwrap_or_default();
+    unknown_merge(&format!("{a} {b}"))
 }
 
 /// The error for a line of merges that is none.
