@@ -17,11 +17,13 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use super::library::{Library, broken};
+use super::library::{Library, Traits, broken};
 use super::rewritten::Rewriting;
 use super::vocabulary::{Spelling, Vocabulary};
 use super::{Tokenizer, TokenizerError};
 
+/// GPT-2's split, which the library has built in.
+const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Llama 3's split, as in its `tokenizer.json`.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 2's split: as Llama 3's, but digits stand alone.
@@ -29,7 +31,12 @@ const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 /// Mistral's Tekken: a change from lower to upper case begins a word.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Which rule cuts a text before the merges apply.
+/// Splits in which a space is the first character of a word or follows white space, and
+/// which look ahead from white space only.
+pub(super) const SPLITS: [&str; 4] = [GPT_2, LLAMA_3, QWEN_2, TEKKEN];
+
+/// Which rule cuts a text before the merges apply. In all of them a space is the first
+/// character of a word or follows white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Words {
     Gpt2,
@@ -135,7 +142,12 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
     });
     tokenizer.add_tokens(added).map_err(|err| broken(&*err))?;
     let vocabulary = Vocabulary::new(&parts.texts, &parts.added, Spelling::ByteLevel)?;
-    Library::wrap(tokenizer, vocabulary, rewriting)
+    let traits = Traits {
+        rewriting,
+        // True of all of `Words`, if no space is put in front of a part.
+        ends_words_at_spaces: !parts.prefix_space,
+    };
+    Library::wrap(tokenizer, vocabulary, traits)
 }
 
 /// The error for merges of which one has an unknown token, the only thing that the library
