@@ -1,6 +1,11 @@
-//! Cases, rendered and tokenised one after another.
+//! Cases, rendered and tokenised: a batch at a time in parallel, handed out in table order.
+//!
+//! A case does not depend on what was made before it, whatever the number of threads.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use rayon::prelude::*;
 
 use crate::dataset::Fields;
 use crate::experiment::{Diagnostic, Diagnostics, FewshotSpec, Overflow, ShotOrder};
@@ -10,9 +15,14 @@ use crate::template::{self, Draw, Guard, Guarded};
 use super::Plan;
 use super::answers::AnswerTemplates;
 use super::case::{Asked, Case, CaseKey, ScoredText};
-use super::join::{self, JoinError, Joined};
+use super::join::{self, JoinError, Joined, Joiner};
 use super::priors::{self, CONTENT_FREE, Cache, Priors, Want, Wanted};
 use super::prompt::{PlannedVariant, Rendering};
+
+/// Cases that are made at once, whose memory is held until they are handed out.
+const BATCH_CASES: usize = 1024;
+/// Neighbouring cases that are made one after the other, since they have much in common.
+const RUN_CASES: usize = 32;
 
 /// One model's view of a plan: renders and tokenises cases.
 pub struct Caser<'a> {
@@ -23,6 +33,11 @@ pub struct Caser<'a> {
     answers: AnswerTemplates<'a>,
     wanted: Wanted,
     cache: Cache,
+    /// For each variant, the whole pool in the order in which shots are drawn from it,
+    /// where that is the same for every example.
+    orders: Vec<OnceLock<Vec<usize>>>,
+    /// Those that nobody is using.
+    joiners: Mutex<Vec<Joiner<'a>>>,
 }
 
 /// A prompt that fits, or the best that could be done.
@@ -39,19 +54,10 @@ impl Plan {
     /// The cases of one model, in table order.
     pub fn cases(&self, model: usize) -> impl Iterator<Item = Case> + '_ {
         let caser = self.caser(model);
-        let (n_examples, n_repeats) = (self.examples.len(), self.n_repeats());
-        (0..self.variants.len())
-            .flat_map(move |variant| {
-                (0..n_examples).flat_map(move |example| {
-                    (0..n_repeats).map(move |repeat| CaseKey {
-                        model,
-                        variant,
-                        example,
-                        repeat,
-                    })
-                })
-            })
-            .map(move |key| caser.case(key))
+        let n_cases = self.variants.len() * self.examples.len() * self.n_repeats();
+        (0..n_cases)
+            .step_by(BATCH_CASES)
+            .flat_map(move |start| caser.batch(start..n_cases.min(start + BATCH_CASES)))
     }
 
     /// Renders and tokenises for one model.
@@ -72,6 +78,8 @@ impl Plan {
             answers,
             wanted: Wanted::new(&self.experiment, self.n_fixed_choices().is_some()),
             cache: Cache::default(),
+            orders: vec![OnceLock::new(); self.variants.len()],
+            joiners: Mutex::default(),
         }
     }
 
@@ -104,17 +112,59 @@ impl Plan {
 }
 
 impl Caser<'_> {
+    /// Cases by their place among those of the model, in parallel.
+    fn batch(&self, places: Range<usize>) -> Vec<Case> {
+        let runs: Vec<Range<usize>> = places
+            .clone()
+            .step_by(RUN_CASES)
+            .map(|start| start..places.end.min(start + RUN_CASES))
+            .collect();
+        let in_turn = |run: Range<usize>| {
+            self.with_joiner(|joiner| {
+                let cases = run.map(|place| self.case_after(joiner, self.key(place)));
+                cases.collect::<Vec<Case>>()
+            })
+        };
+        runs.into_par_iter().flat_map_iter(in_turn).collect()
+    }
+
+    /// The case at a place in table order.
+    fn key(&self, place: usize) -> CaseKey {
+        let (n_examples, n_repeats) = (self.plan.examples.len(), self.plan.n_repeats());
+        CaseKey {
+            model: self.model,
+            variant: place / n_repeats / n_examples,
+            example: place / n_repeats % n_examples,
+            repeat: place % n_repeats,
+        }
+    }
+
     /// Renders and tokenises one case.
     ///
     /// Trouble with the case becomes a failure inside it: it is then counted and shown.
     pub fn case(&self, key: CaseKey) -> Case {
+        self.with_joiner(|joiner| self.case_after(joiner, key))
+    }
+
+    /// Lends a joiner, which remembers what it met in other hands.
+    fn with_joiner<T>(&self, work: impl FnOnce(&mut Joiner<'_>) -> T) -> T {
+        let free = || self.joiners.lock().expect("no holder panics");
+        let lent = free().pop();
+        let mut joiner = lent.unwrap_or_else(|| Joiner::new(&self.plan.models[self.model].model));
+        let result = work(&mut joiner);
+        free().push(joiner);
+        result
+    }
+
+    /// A case that may have much in common with the one that `joiner` met before.
+    fn case_after(&self, joiner: &mut Joiner<'_>, key: CaseKey) -> Case {
         let variant = &self.plan.variants[key.variant];
         let mut n_shots = variant.n_shots;
         let policy = self.plan.experiment.spec.scoring.overflow;
         loop {
             let fields = &self.plan.row(key.example).fields;
             let fitted = match self.render(key, variant, fields, n_shots) {
-                Ok(prompt) => self.fit(key, variant, prompt, policy),
+                Ok(prompt) => self.fit(joiner, (key, variant), prompt, policy),
                 Err(message) => self.broken(key, &message),
             };
             if fitted.is_overflow && policy == Overflow::DropShots && 0 < n_shots {
@@ -171,9 +221,15 @@ impl Caser<'_> {
             example_id: &self.plan.examples[key.example].id,
         };
         let own = &self.plan.row(key.example).digest;
-        template::draw(pool.rows.len(), n_shots, draw, |it| {
-            pool.rows[it].digest == *own
-        })
+        let is_own = |row: usize| pool.rows[row].digest == *own;
+        if order == template::ShotOrder::PerExample {
+            return template::draw(pool.rows.len(), n_shots, draw, is_own);
+        }
+        // Drawn once: a draw takes time in proportion to the pool.
+        let whole = || template::draw(pool.rows.len(), pool.rows.len(), draw, |_| false);
+        let order = self.orders[key.variant].get_or_init(whole);
+        let allowed = order.iter().filter(|row| !is_own(**row));
+        allowed.take(n_shots).copied().collect()
     }
 
     fn render(
@@ -197,12 +253,11 @@ impl Caser<'_> {
     /// Tokenises a prompt with everything scored after it.
     fn fit(
         &self,
-        key: CaseKey,
-        variant: &PlannedVariant,
+        joiner: &mut Joiner<'_>,
+        (key, variant): (CaseKey, &PlannedVariant),
         prompt: Guarded,
         policy: Overflow,
     ) -> Fitted {
-        let model = &self.plan.models[self.model].model;
         let delimiter = delimiter(variant, &prompt.text);
         let mut fitted = Fitted {
             prompt,
@@ -215,7 +270,7 @@ impl Caser<'_> {
         if key.repeat == 0 {
             for (choice_index, is_target, text) in self.texts(key) {
                 let target = self.guard.remove(&self.guard.text(&text));
-                let joined = join::join(model, &fitted.prompt, delimiter, &target);
+                let joined = joiner.join(&fitted.prompt, delimiter, &target);
                 let scored = self.scored(&mut fitted, joined, policy);
                 let (boundary_merge, requests) = scored;
                 fitted.scored.push(ScoredText {
@@ -227,7 +282,7 @@ impl Caser<'_> {
                 });
             }
         }
-        fitted.generation = self.generation(key, &mut fitted, policy);
+        fitted.generation = self.generation(joiner, key, &mut fitted, policy);
         fitted
     }
 
@@ -277,7 +332,9 @@ impl Caser<'_> {
         let after = |text: &&str| {
             let fields = priors::content_free_fields(&self.plan.dataset, text);
             let fitted = match self.render(key, variant, &fields, variant.n_shots) {
-                Ok(prompt) => self.fit(key, variant, prompt, Overflow::Error),
+                Ok(prompt) => self.with_joiner(|joiner| {
+                    self.fit(joiner, (key, variant), prompt, Overflow::Error)
+                }),
                 Err(message) => self.broken(key, &message),
             };
             fitted.scored.into_iter().map(|it| it.requests).collect()
@@ -324,7 +381,8 @@ impl Caser<'_> {
         let model = &self.plan.models[self.model].model;
         let premise = priors::stripped_premise(self.guard.remove(premise));
         let target = self.guard.remove(&self.guard.text(text));
-        let joined = join::join(model, &premise, lead, &target).map_err(|err| err.to_string())?;
+        let joined = self.with_joiner(|joiner| joiner.join(&premise, lead, &target));
+        let joined = joined.map_err(|err| err.to_string())?;
         let requests = joined.requests(model.n_context);
         requests.ok_or_else(|| "the premise does not fit the model's context".to_owned())
     }
@@ -372,13 +430,14 @@ impl Caser<'_> {
 
     fn generation(
         &self,
+        joiner: &mut Joiner<'_>,
         key: CaseKey,
         fitted: &mut Fitted,
         policy: Overflow,
     ) -> Option<Result<Request, Failure>> {
         let spec = self.plan.experiment.spec.generation.as_ref()?;
         let model = &self.plan.models[self.model].model;
-        let mut tokens = match join::prompt_tokens(model, &fitted.prompt) {
+        let mut tokens = match joiner.prompt_tokens(&fitted.prompt) {
             Ok(tokens) => tokens,
             Err(err) => {
                 return Some(Err(Failure::Engine {

@@ -16,7 +16,7 @@
 use std::ops::Range;
 
 use crate::model::Model;
-use crate::model::tokenizer::{Token, TokenizerError};
+use crate::model::tokenizer::{Memo, Token, TokenizerError};
 use crate::request::Request;
 use crate::template::Guarded;
 
@@ -85,35 +85,7 @@ pub fn join(
     delimiter: &str,
     target: &Guarded,
 ) -> Result<Joined, JoinError> {
-    let text = format!("{}{delimiter}{}", prompt.text, target.text);
-    let shift = prompt.text.len() + delimiter.len();
-    let shifted = target
-        .plain
-        .iter()
-        .map(|it| it.start + shift..it.end + shift);
-    let plain: Vec<Range<usize>> = prompt.plain.iter().cloned().chain(shifted).collect();
-    let tokens = encode(model, &text, &plain)?;
-    let border = stripped(&prompt.text).len();
-    let first = tokens.partition_point(|it| it.end <= border);
-    if first == tokens.len() || target.text.is_empty() {
-        return Err(JoinError::EmptyTarget);
-    }
-    let previous_end = if first == 0 { 0 } else { tokens[first - 1].end };
-    let boundary_merge = previous_end < border;
-    let (ids, n_added) = with_prefix(model, &tokens, first == 0)?;
-    // An empty prompt conditions on the prefix; if the text brought it along itself,
-    // it becomes the context and is not scored.
-    let first_scored = (first + n_added).max(1);
-    if ids.len() <= first_scored {
-        return Err(JoinError::EmptyTarget);
-    }
-    let is_context_empty = border == 0 && first_scored == 1;
-    Ok(Joined {
-        tokens: ids,
-        first_scored,
-        boundary_merge,
-        is_context_empty,
-    })
+    Joiner::new(model).join(prompt, delimiter, target)
 }
 
 /// The tokens of a prompt that a generation continues, exactly as rendered.
@@ -122,16 +94,86 @@ pub fn join(
 ///
 /// [`JoinError`] if the prompt is empty and nothing can stand for it.
 pub fn prompt_tokens(model: &Model, prompt: &Guarded) -> Result<Vec<u32>, JoinError> {
-    let tokens = encode(model, &prompt.text, &prompt.plain)?;
-    Ok(with_prefix(model, &tokens, tokens.is_empty())?.0)
+    Joiner::new(model).prompt_tokens(prompt)
 }
 
-/// Tokenises a text of which no byte may be lost.
-fn encode(model: &Model, text: &str, plain: &[Range<usize>]) -> Result<Vec<Token>, JoinError> {
-    let missing = model.tokenizer.missing_bytes();
-    match text.bytes().find(|it| missing.contains(it)) {
-        Some(byte) => Err(JoinError::MissingByte { byte }),
-        None => Ok(model.tokenizer.encode(text, plain)?),
+/// Joins many texts for one model, and does not encode again what one has in common with
+/// the one before.
+#[derive(Debug)]
+pub struct Joiner<'m> {
+    model: &'m Model,
+    memo: Memo<'m>,
+}
+
+impl<'m> Joiner<'m> {
+    /// A joiner for texts of `model`.
+    pub fn new(model: &'m Model) -> Self {
+        Self {
+            model,
+            memo: Memo::new(&model.tokenizer),
+        }
+    }
+
+    /// As [`join`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`join`].
+    pub fn join(
+        &mut self,
+        prompt: &Guarded,
+        delimiter: &str,
+        target: &Guarded,
+    ) -> Result<Joined, JoinError> {
+        let text = format!("{}{delimiter}{}", prompt.text, target.text);
+        let shift = prompt.text.len() + delimiter.len();
+        let shifted = target
+            .plain
+            .iter()
+            .map(|it| it.start + shift..it.end + shift);
+        let plain: Vec<Range<usize>> = prompt.plain.iter().cloned().chain(shifted).collect();
+        let model = self.model;
+        let tokens = self.encode(&text, &plain)?;
+        let border = stripped(&prompt.text).len();
+        let first = tokens.partition_point(|it| it.end <= border);
+        if first == tokens.len() || target.text.is_empty() {
+            return Err(JoinError::EmptyTarget);
+        }
+        let previous_end = if first == 0 { 0 } else { tokens[first - 1].end };
+        let boundary_merge = previous_end < border;
+        let (ids, n_added) = with_prefix(model, tokens, first == 0)?;
+        // An empty prompt conditions on the prefix; if the text brought it along itself,
+        // it becomes the context and is not scored.
+        let first_scored = (first + n_added).max(1);
+        if ids.len() <= first_scored {
+            return Err(JoinError::EmptyTarget);
+        }
+        let is_context_empty = border == 0 && first_scored == 1;
+        Ok(Joined {
+            tokens: ids,
+            first_scored,
+            boundary_merge,
+            is_context_empty,
+        })
+    }
+
+    /// As [`prompt_tokens`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`prompt_tokens`].
+    pub fn prompt_tokens(&mut self, prompt: &Guarded) -> Result<Vec<u32>, JoinError> {
+        let model = self.model;
+        let tokens = self.encode(&prompt.text, &prompt.plain)?;
+        Ok(with_prefix(model, tokens, tokens.is_empty())?.0)
+    }
+
+    /// Tokenises a text of which no byte may be lost.
+    fn encode(&mut self, text: &str, plain: &[Range<usize>]) -> Result<&[Token], JoinError> {
+        match self.model.tokenizer.missing_byte(text) {
+            Some(byte) => Err(JoinError::MissingByte { byte }),
+            None => Ok(self.memo.encode(text, plain)?),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub use answers::Answer;
 pub use case::{Asked, Case, CaseKey, ScoredText};
 pub use cases::Caser;
 pub use contains::ContainsTexts;
-pub use join::{JoinError, Joined, default_delimiter, join, prompt_tokens, stripped};
+pub use join::{JoinError, Joined, Joiner, default_delimiter, join, prompt_tokens, stripped};
 pub use priors::{CONTENT_FREE, Priors};
 pub use prompt::PlannedVariant;
 

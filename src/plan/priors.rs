@@ -187,8 +187,13 @@ impl Cache {
         make: impl FnOnce() -> Asked,
     ) -> Arc<Asked> {
         let key = (premise.to_owned(), lead.to_owned(), choice.to_owned());
-        let mut made = self.unconditional.lock().expect("no holder panics");
-        Arc::clone(made.entry(key).or_insert_with(|| Arc::new(make())))
+        let made = || self.unconditional.lock().expect("no holder panics");
+        if let Some(asked) = made().get(&key) {
+            return Arc::clone(asked);
+        }
+        // Made without the lock; if two threads make it, both make the same.
+        let asked = Arc::new(make());
+        Arc::clone(made().entry(key).or_insert(asked))
     }
 }
 

@@ -9,6 +9,7 @@ mod engine_goldens;
 mod formats;
 mod html_report;
 mod hub;
+mod memo;
 mod references;
 mod rooms;
 mod second_opinion;

@@ -45,7 +45,7 @@ const CONFINED: [(&str, &[&str]); 18] = [
     // The oracle of tests and the peer of benches: no number of ours comes from it.
     ("candle_transformers", &[]),
     ("pulp", &["engine/local/"]),
-    ("rayon", &["engine/", "cli/"]),
+    ("rayon", &["engine/", "plan/", "cli/"]),
     ("tokenizers", &["model/tokenizer/"]),
     ("memmap2", &["model/mapped.rs"]),
     ("rusqlite", &["store.rs", "query.rs"]),

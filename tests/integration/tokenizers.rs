@@ -19,7 +19,7 @@ use harness::template::Guarded;
 use serde_json::{Value as Json, json};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::references;
+use crate::{memo, references};
 
 const N_STRINGS: usize = 10_000;
 
@@ -102,6 +102,9 @@ fn smollm_2_ids_equal_llama_cpp() {
     let json = Tokenizer::from_json(&json).unwrap();
     let forms = [("GGUF", &*model.tokenizer), ("tokenizer.json", &json)];
     references.compare(folder.path(), Spelling::Bytes, &forms);
+    for (form, tokenizer) in forms {
+        memo::check(&format!("smollm2, {form}"), tokenizer, true);
+    }
 }
 
 fn check(family: &'static str, spelling: Spelling, settings: Option<&Json>) {
@@ -119,6 +122,13 @@ fn check(family: &'static str, spelling: Spelling, settings: Option<&Json>) {
     let mut forms = vec![("GGUF", &gguf), ("tokenizer.json", &json)];
     forms.extend(pair.iter().map(|it| ("vocab.json and merges.txt", it)));
     references.compare(folder.path(), spelling, &forms);
+    for (form, tokenizer) in forms {
+        memo::check(
+            &format!("{family}, {form}"),
+            tokenizer,
+            spelling != Spelling::Spaced,
+        );
+    }
     check_joins(folder.path(), spelling, &strings(&gguf));
 }
 
@@ -288,10 +298,10 @@ fn check_ends(
 }
 
 /// `SplitMix64`: the same strings on every machine.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut it = self.0;
         it = (it ^ (it >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -299,7 +309,7 @@ impl Random {
         it ^ (it >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
@@ -467,7 +477,8 @@ fn is_newer(it: char) -> bool {
     matches!(it, '\u{897}' | '\u{ECE}' | '\u{1ACF}'..='\u{1AEB}')
 }
 
-fn part(random: &mut Random) -> String {
+/// Words, code, signs, white space, special tokens and whatever else ids depend on.
+pub(crate) fn part(random: &mut Random) -> String {
     match random.below(20) {
         0..5 => format!("{}{}", random.pick(&[" ", "", "\n"]), random.pick(&WORDS)),
         5 => random.pick(&CODE).to_owned(),

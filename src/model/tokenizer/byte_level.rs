@@ -7,7 +7,7 @@
 //! where there is one, the original tokenizer's code agree. A wrong rule gives
 //! plausible, wrong ids, so an unknown name is refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -17,11 +17,13 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use super::library::{Library, broken};
+use super::library::{Library, Traits, broken};
 use super::rewritten::Rewriting;
 use super::vocabulary::{Spelling, Vocabulary};
 use super::{Tokenizer, TokenizerError};
 
+/// GPT-2's split, which the library has built in.
+const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Llama 3's split, as in its `tokenizer.json`.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 2's split: as Llama 3's, but digits stand alone.
@@ -29,7 +31,12 @@ const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 /// Mistral's Tekken: a change from lower to upper case begins a word.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Which rule cuts a text before the merges apply.
+/// Splits in which a space is the first character of a word or follows white space, and
+/// which look ahead from white space only.
+pub(super) const SPLITS: [&str; 4] = [GPT_2, LLAMA_3, QWEN_2, TEKKEN];
+
+/// Which rule cuts a text before the merges apply. In all of them a space is the first
+/// character of a word or follows white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Words {
     Gpt2,
@@ -102,11 +109,11 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
             });
         }
     }
-    for (a, b) in &parts.merges {
-        let is_known = |text: &str| vocab.contains_key(text);
-        if !(is_known(a) && is_known(b) && is_known(&format!("{a}{b}"))) {
-            return Err(unknown_merge(&format!("{a} {b}")));
-        }
+    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
+    // The library would panic.
+    let is_too_long = |(a, b): &(&str, &str)| longest < a.len() + b.len();
+    if parts.merges.iter().any(is_too_long) {
+        return Err(first_unknown_merge(parts));
     }
     let merges = parts.merges.iter();
     let bpe = BPE::builder()
@@ -119,7 +126,7 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
         // These take a whole word that is in the vocabulary before trying merges.
         .ignore_merges(matches!(parts.words, Words::Llama3 | Words::Tekken))
         .build()
-        .map_err(|err| broken(&*err))?;
+        .map_err(|_| first_unknown_merge(parts))?;
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(parts.words.rules(parts.prefix_space)?));
     let mut rewriting = Rewriting::None;
@@ -135,7 +142,24 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
     });
     tokenizer.add_tokens(added).map_err(|err| broken(&*err))?;
     let vocabulary = Vocabulary::new(&parts.texts, &parts.added, Spelling::ByteLevel)?;
-    Library::wrap(tokenizer, vocabulary, rewriting)
+    let traits = Traits {
+        rewriting,
+        // True of all of `Words`, if no space is put in front of a part.
+        ends_words_at_spaces: !parts.prefix_space,
+    };
+    Library::wrap(tokenizer, vocabulary, traits)
+}
+
+/// The error for merges of which one has an unknown token, the only thing that the library
+/// refuses; it names no merge.
+fn first_unknown_merge(parts: &Parts<'_>) -> TokenizerError {
+    let known: HashSet<&str> = parts.texts.iter().copied().flatten().collect();
+    let is_known = |(a, b): &&(&str, &str)| {
+        known.contains(a) && known.contains(b) && known.contains(format!("{a}{b}").as_str())
+    };
+    let unknown = parts.merges.iter().find(|it| !is_known(it));
+    let (a, b) = unknown.copied().unwrap_or_default();
+    unknown_merge(&format!("{a} {b}"))
 }
 
 /// The error for a line of merges that is none.

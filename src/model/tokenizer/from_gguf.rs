@@ -460,6 +460,11 @@ mod tests {
                 file("smollm", &["t zz"]),
                 "the merge `t zz` is not made of known tokens",
             ),
+            // Longer together than any token, which the library does not check.
+            (
+                file("smollm", &["t h", "<|im_start|> <|end|>"]),
+                "the merge `<|im_start|> <|end|>` is not made of known tokens",
+            ),
             (
                 file("smollm", &["t"]),
                 "the merge `t` is not made of known tokens",

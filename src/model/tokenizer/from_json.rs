@@ -30,7 +30,7 @@ pub(super) fn build(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
     check_model(model)?;
     let vocab = vocab(model)?;
     check_merges(model, &vocab)?;
-    let (spelling, rewriting) = pipeline::check(&root)?;
+    let (spelling, traits) = pipeline::check(&root)?;
     let added = added(&root)?;
     // The checks above cover the known panics; what is left must not end the process.
     let tokenizer = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
@@ -53,7 +53,7 @@ pub(super) fn build(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
         flags.insert(it.id, it.special);
     }
     let vocabulary = Vocabulary::new(&texts, &flags, spelling)?;
-    Library::wrap(tokenizer, vocabulary, rewriting)
+    Library::wrap(tokenizer, vocabulary, traits)
 }
 
 struct Added<'a> {

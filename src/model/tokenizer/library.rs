@@ -25,6 +25,18 @@ pub(super) struct Library {
     rest: OnceLock<Box<tokenizers::Tokenizer>>,
     /// What the tokenizer does to a text before it encodes it.
     rewriting: Rewriting,
+    /// Whether a space behind something else than white space always begins a word.
+    ends_words_at_spaces: bool,
+}
+
+/// What is known of a tokenizer besides its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Traits {
+    /// What it does to a text before it encodes it.
+    pub(super) rewriting: Rewriting,
+    /// Whether a space behind something else than white space always begins a word, and
+    /// the words on either side do not depend on the other; see [`super::Memo`].
+    pub(super) ends_words_at_spaces: bool,
 }
 
 impl Library {
@@ -32,7 +44,7 @@ impl Library {
     pub(super) fn wrap(
         mut tokenizer: tokenizers::Tokenizer,
         vocabulary: Vocabulary,
-        rewriting: Rewriting,
+        traits: Traits,
     ) -> Result<Tokenizer, TokenizerError> {
         tokenizer
             .with_truncation(None)
@@ -44,7 +56,8 @@ impl Library {
             tokenizer,
             plain: OnceLock::new(),
             rest: OnceLock::new(),
-            rewriting,
+            rewriting: traits.rewriting,
+            ends_words_at_spaces: traits.ends_words_at_spaces,
         };
         Ok(Tokenizer {
             vocabulary,
@@ -117,6 +130,10 @@ impl Library {
 
     fn is_composing(&self) -> bool {
         self.rewriting == Rewriting::Composed
+    }
+
+    pub(super) fn ends_words_at_spaces(&self) -> bool {
+        self.ends_words_at_spaces
     }
 
     /// Whether `text` is composed before it is encoded. Then it is cut at its special

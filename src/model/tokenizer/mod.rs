@@ -10,6 +10,8 @@
 //! that the caller marks as data; truncation, padding and dropout never happen.
 //! `tests/integration/tokenizers.rs` compares ids with the original tokenizers.
 //!
+//! [`Memo`] encodes texts that begin alike without encoding the beginning again.
+//!
 //! Limits: byte-pair encodings only, byte-level or SentencePiece-like. Added
 //! tokens that are not special (such as `<think>` in some models) are tokens
 //! wherever they stand, in data too, as in the reference implementations.
@@ -25,6 +27,7 @@ mod from_json;
 mod from_vocab_merges;
 #[cfg(feature = "tokenize")]
 mod library;
+mod memo;
 #[cfg(feature = "tokenize")]
 mod pipeline;
 pub(crate) mod policy;
@@ -34,10 +37,10 @@ mod rewritten;
 mod sentencepiece;
 mod vocabulary;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 pub use self::decoder::StreamDecoder;
+pub use self::memo::Memo;
 use self::vocabulary::{Spelling, Vocabulary, byte_of_char};
 
 /// Why a tokenizer could not be made, or a text not be encoded.
@@ -121,15 +124,25 @@ impl Tokenizer {
     /// A tokenizer with one token per byte, for tests: ids 0 to 255, then the special
     /// tokens `<bos>` (256) and `<eos>` (257).
     pub fn bytes() -> Self {
+        Self::bytes_with(&[])
+    }
+
+    /// As [`Tokenizer::bytes`], with more special tokens behind the two.
+    fn bytes_with(more: &[&str]) -> Self {
         let mut texts = vec![String::new(); 256];
         for (text, byte) in byte_of_char() {
             texts[usize::from(byte)] = text.to_string();
         }
-        texts.extend(["<bos>".to_owned(), "<eos>".to_owned()]);
+        texts.extend(
+            ["<bos>", "<eos>"]
+                .iter()
+                .chain(more)
+                .map(|it| (*it).to_owned()),
+        );
         let texts: Vec<Option<&str>> = texts.iter().map(|text| Some(text.as_str())).collect();
-        let added = HashMap::from([(256, true), (257, true)]);
+        let added = (256..texts.len() as u32).map(|id| (id, true)).collect();
         let vocabulary = Vocabulary::new(&texts, &added, Spelling::ByteLevel)
-            .expect("258 short tokens are within every limit");
+            .expect("a few hundred short tokens are within every limit");
         Self {
             vocabulary,
             encoder: Encoder::Bytes,
@@ -300,6 +313,27 @@ impl Tokenizer {
     /// Some byte-level vocabularies lack rare control characters.
     pub fn missing_bytes(&self) -> &[u8] {
         self.vocabulary.missing_bytes()
+    }
+
+    /// The first byte of `text` that no token spells.
+    pub fn missing_byte(&self, text: &str) -> Option<u8> {
+        self.vocabulary.missing_byte(text)
+    }
+
+    /// Whether a word of `text` is known to end in front of every space that follows
+    /// something else than white space, whatever stands around; see [`Memo`].
+    #[cfg_attr(
+        not(feature = "tokenize"),
+        expect(unused_variables, reason = "only the library's answer depends on it")
+    )]
+    fn ends_words_at_spaces(&self, text: &str) -> bool {
+        match &self.encoder {
+            Encoder::Bytes => true,
+            #[cfg(feature = "tokenize")]
+            Encoder::Library(library) => library.ends_words_at_spaces() && !library.composes(text),
+            #[cfg(any(feature = "tokenize", test))]
+            Encoder::SentencePiece(_) => false,
+        }
     }
 
     /// Cuts `text` at the special tokens outside `plain`; `None` if none is inside.

@@ -8,13 +8,15 @@
 use serde_json::Value;
 
 use super::TokenizerError;
+use super::byte_level::SPLITS;
+use super::library::Traits;
 use super::rewritten::Rewriting;
 use super::vocabulary::Spelling;
 
 const SPACE: &str = "▁";
 
-/// Checks every part of `root`; says how its tokens spell text, and which.
-pub(super) fn check(root: &Value) -> Result<(Spelling, Rewriting), TokenizerError> {
+/// Checks every part of `root`; says how its tokens spell text, and what else is known.
+pub(super) fn check(root: &Value) -> Result<(Spelling, Traits), TokenizerError> {
     let spelling = spelling(&root["decoder"])?;
     let normalizers = flat(&root["normalizer"], "normalizers");
     for it in &normalizers {
@@ -41,7 +43,41 @@ pub(super) fn check(root: &Value) -> Result<(Spelling, Rewriting), TokenizerErro
     if spelling == Spelling::SentencePiece {
         byte_fallback(&root["model"])?;
     }
-    Ok((spelling, rewriting))
+    let traits = Traits {
+        rewriting,
+        ends_words_at_spaces: spelling == Spelling::ByteLevel && ends_words_at_spaces(root),
+    };
+    Ok((spelling, traits))
+}
+
+/// Whether the pre-tokeniser is one of those of which it is known that a space behind
+/// something else than white space begins a word: digits or known splits, then the bytes.
+fn ends_words_at_spaces(root: &Value) -> bool {
+    let parts = flat(&root["pre_tokenizer"], "pretokenizers");
+    let Some((bytes, before)) = parts.split_last() else {
+        return false;
+    };
+    let is_known_split = |part: &Value| {
+        let known = |it: &str| SPLITS.contains(&it);
+        kind(part) == "Split"
+            && part["pattern"]["Regex"].as_str().is_some_and(known)
+            && part["behavior"] == "Isolated"
+            && part["invert"] == false
+    };
+    // The library splits where the field is missing.
+    let splits = |part: &Value| part["use_regex"] != false;
+    // An added token that is looked for after the text was composed may be spelled anew.
+    let is_as_written = |entry: &Value| entry["normalized"] == false;
+    kind(bytes) == "ByteLevel"
+        && bytes["add_prefix_space"] == false
+        && (splits(bytes) || before.iter().any(|it| is_known_split(it)))
+        && before
+            .iter()
+            .all(|it| kind(it) == "Digits" || is_known_split(it))
+        && (root["normalizer"].is_null()
+            || root["added_tokens"]
+                .as_array()
+                .is_none_or(|it| it.iter().all(is_as_written)))
 }
 
 /// A part, or the parts of a sequence; none for null.

@@ -34,8 +34,11 @@ pub(super) struct Vocabulary {
     special_ids: HashMap<String, u32>,
     is_special: Vec<bool>,
     is_added: Vec<bool>,
-    /// The added tokens whose text starts with a byte, longest first.
-    by_first_byte: HashMap<u8, Vec<(String, u32)>>,
+    /// For each byte, the added tokens whose text starts with it, longest first; empty
+    /// where no token is added.
+    by_first_byte: Vec<Vec<(String, u32)>>,
+    /// Bytes of the longest added token.
+    longest_added: usize,
     missing_bytes: Vec<u8>,
 }
 
@@ -92,7 +95,9 @@ impl Vocabulary {
             self.specials.push(text.to_owned());
             self.special_ids.insert(text.to_owned(), id);
         }
-        let bucket = self.by_first_byte.entry(first).or_default();
+        self.longest_added = self.longest_added.max(text.len());
+        self.by_first_byte.resize(256, Vec::new());
+        let bucket = &mut self.by_first_byte[usize::from(first)];
         bucket.push((text.to_owned(), id));
         bucket.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
     }
@@ -126,6 +131,18 @@ impl Vocabulary {
     /// Bytes that no token spells; a byte-level tokenizer drops them from a text.
     pub(super) fn missing_bytes(&self) -> &[u8] {
         &self.missing_bytes
+    }
+
+    /// The first byte of `text` that no token spells.
+    pub(super) fn missing_byte(&self, text: &str) -> Option<u8> {
+        if self.missing_bytes.is_empty() {
+            return None;
+        }
+        let mut is_missing = [false; 256];
+        for byte in &self.missing_bytes {
+            is_missing[usize::from(*byte)] = true;
+        }
+        text.bytes().find(|it| is_missing[usize::from(*it)])
     }
 
     /// Where special tokens are written in `text` with no byte in one of `plain`:
@@ -162,12 +179,10 @@ impl Vocabulary {
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
-            let hit = self.by_first_byte.get(&bytes[at]).and_then(|bucket| {
-                bucket.iter().find_map(|(added, id)| {
-                    let range = at..at + added.len();
-                    let is_here = bytes[at..].starts_with(added.as_bytes());
-                    (is_here && counts(&range, *id)).then_some((range, *id))
-                })
+            let hit = self.added_from(bytes[at]).iter().find_map(|(added, id)| {
+                let range = at..at + added.len();
+                let is_here = bytes[at..].starts_with(added.as_bytes());
+                (is_here && counts(&range, *id)).then_some((range, *id))
             });
             match hit {
                 Some((range, id)) => {
@@ -178,6 +193,23 @@ impl Vocabulary {
             }
         }
         found
+    }
+
+    /// The added tokens whose text starts with `first`.
+    fn added_from(&self, first: u8) -> &[(String, u32)] {
+        let bucket = self.by_first_byte.get(usize::from(first));
+        bucket.map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a beginning of an added token ends at byte `at` of `text`: then one may lie
+    /// across the place, or be longer than the one that ends there.
+    pub(super) fn may_straddle(&self, text: &str, at: usize) -> bool {
+        let before = &text.as_bytes()[..at];
+        (at.saturating_sub(self.longest_added)..at).any(|start| {
+            let begun = &before[start..];
+            let mut added = self.added_from(begun[0]).iter();
+            added.any(|(it, _)| begun.len() < it.len() && it.as_bytes().starts_with(begun))
+        })
     }
 
     /// The byte offset in `text` at which each of `ids` ends, if the tokens spell `text`.
