@@ -12,8 +12,10 @@
 //! [`Guard`] keeps special-token text from data apart from that of the template;
 //! [`draw`] chooses few-shot examples. Knows `dataset`.
 
+mod depth;
 mod fields;
 mod guard;
+mod known;
 mod shots;
 mod values;
 
@@ -26,6 +28,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 
 use crate::dataset::{Fields, RESERVED, shown};
 
+pub use depth::{TooDeep, check_depth};
 pub use fields::Field;
 pub use guard::{Guard, Guarded};
 pub use shots::{Draw, ShotOrder, draw};
@@ -83,6 +86,11 @@ impl Template {
             });
         }
         let syntax = syntax();
+        check_depth(source, syntax.clone()).map_err(|it| TemplateError {
+            message: it.to_string(),
+            range: Some(it.range),
+            hint: Some("write a loop, or a list with `in`".to_owned()),
+        })?;
         let tree = parse(source, WHOLE, syntax.clone()).map_err(|it| syntax_error(&it, source))?;
         let mut environment = environment(syntax);
         let globals = environment
@@ -206,6 +214,7 @@ impl Template {
             });
         match error.kind() {
             ErrorKind::UndefinedError => self.undefined(range, fields, Some(message(error))),
+            ErrorKind::UnknownFilter | ErrorKind::UnknownTest => self.unknown(error, range),
             ErrorKind::OutOfFuel => TemplateError {
                 message: "the template does far more work than its size and data justify"
                     .to_owned(),
@@ -213,6 +222,23 @@ impl Template {
                 hint: Some("look for a loop, a repetition or a recursion without bound".to_owned()),
             },
             _ => TemplateError {
+                message: message(error),
+                range,
+                hint: None,
+            },
+        }
+    }
+
+    /// Names the filter or test that there is none of.
+    fn unknown(&self, error: &Error, range: Option<Range<usize>>) -> TemplateError {
+        let written = range.clone().and_then(|it| self.source.get(it));
+        match known::unknown(error, written.unwrap_or_default()) {
+            Some((what, name, known)) => TemplateError {
+                message: format!("there is no {what} `{name}`"),
+                hint: did_you_mean(name, &known),
+                range,
+            },
+            None => TemplateError {
                 message: message(error),
                 range,
                 hint: None,

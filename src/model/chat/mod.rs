@@ -24,6 +24,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, context};
 
+use crate::template::check_depth;
+
 use self::date::Date;
 
 const NAME: &str = "chat template";
@@ -102,7 +104,12 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build();
-        environment.set_syntax(syntax.map_err(|err| syntax_error(&err))?);
+        let syntax = syntax.map_err(|err| syntax_error(&err))?;
+        check_depth(source, syntax.clone()).map_err(|err| ChatError::Syntax {
+            line: 1 + source[..err.range.start].matches('\n').count(),
+            reason: err.to_string(),
+        })?;
+        environment.set_syntax(syntax);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(python::method);
@@ -378,9 +385,19 @@ mod tests {
             "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
             "{{ range(100000)|join('a'*10000) }}",
             "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+            "{% for i in range(10**9) %}{% endfor %}",
+            "{{ ().__class__.__base__.__subclasses__()[0] }}",
+            "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         ];
         for source in hostile {
             assert!(render(source, "a").is_err(), "{source}");
+        }
+        for link in [".a", "[0]", "|trim", "()", " ~ x", " and x"] {
+            let deep = format!("\n{{{{ messages{} }}}}", link.repeat(100_000));
+            assert!(
+                matches!(render(&deep, "a"), Err(ChatError::Syntax { line: 2, .. })),
+                "{link}"
+            );
         }
         let long = "a b ".repeat(1 << 20);
         let chatml = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'].strip() + '<|im_end|>\n' }}{% endfor %}";
