@@ -3,6 +3,10 @@
 //! The engine bounds brackets and blocks, but not chains such as `x.a.a.a` or `x ~ x ~ x`,
 //! which become as deep a syntax tree; walking that one recursively would exhaust the stack,
 //! which ends the process. So the depth is counted from the tokens, before there is a tree.
+//!
+//! Values nest, too: a loop that puts a namespace's list into a list again builds one as deep as
+//! the loop is long, and dropping it recurses. Only a namespace lasts from one turn to the next,
+//! so a template with one gets [`STATEFUL_FUEL`] at most and a stack that is enough for it.
 
 use std::ops::Range;
 
@@ -14,6 +18,13 @@ const MAX_DEPTH: usize = 250;
 
 /// Branches `elif` of a template: each nests in the one before.
 const MAX_ELIF: usize = 250;
+
+/// Fuel of a template with a namespace: 20,000 turns of a loop, or 12 MB of text.
+pub const STATEFUL_FUEL: u64 = 200_000;
+
+/// Address space, of which only what is used takes memory: a level takes at least one unit of
+/// fuel to build, and less than 1 KiB of stack to print, compare or drop.
+const LARGE_STACK_BYTES: usize = 1024 * STATEFUL_FUEL as usize + (16 << 20);
 
 /// A template whose syntax tree would be too deep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +85,28 @@ pub fn check_depth(source: &str, syntax: SyntaxConfig) -> Result<(), TooDeep> {
         }
     }
     Ok(())
+}
+
+/// Whether the template can carry values from one turn of a loop to the next.
+pub fn is_stateful(source: &str) -> bool {
+    source.contains("namespace")
+}
+
+/// Does `render` on a stack on which no value built with [`STATEFUL_FUEL`] nests too deeply.
+///
+/// # Errors
+///
+/// What the system says if it has no such stack.
+pub fn on_large_stack<T: Send>(render: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(LARGE_STACK_BYTES)
+            .spawn_scoped(scope, render)?;
+        match thread.join() {
+            Ok(done) => Ok(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 fn is_operator(word: &str) -> bool {

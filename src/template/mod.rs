@@ -28,7 +28,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 
 use crate::dataset::{Fields, RESERVED, shown};
 
-pub use depth::{TooDeep, check_depth};
+pub use depth::{STATEFUL_FUEL, TooDeep, check_depth, is_stateful, on_large_stack};
 pub use fields::Field;
 pub use guard::{Guard, Guarded};
 pub use shots::{Draw, ShotOrder, draw};
@@ -146,6 +146,19 @@ impl Template {
     /// An undefined field, an operation on values of the wrong type, or more work
     /// than the size of template and fields justifies.
     pub fn render(&self, fields: &Fields) -> Result<String, TemplateError> {
+        if !is_stateful(&self.source) {
+            return self.render_here(fields);
+        }
+        on_large_stack(|| self.render_here(fields)).unwrap_or_else(|err| {
+            Err(TemplateError {
+                message: format!("there is no room to render a template with a namespace: {err}"),
+                range: None,
+                hint: None,
+            })
+        })
+    }
+
+    fn render_here(&self, fields: &Fields) -> Result<String, TemplateError> {
         let context = Context::new(fields);
         let (environment, value) = self.prepared(context);
         let program = environment.get_template(WHOLE).expect("added by `compile`");
@@ -188,7 +201,13 @@ impl Template {
     fn prepared(&self, context: Context) -> (Environment<'static>, Value) {
         let mut environment = self.environment.clone();
         let n_bytes = context.n_bytes + self.source.len() as u64;
-        environment.set_fuel(Some(BASE_FUEL + FUEL_PER_BYTE * n_bytes));
+        let fuel = BASE_FUEL + FUEL_PER_BYTE * n_bytes;
+        let most = if is_stateful(&self.source) {
+            STATEFUL_FUEL
+        } else {
+            u64::MAX
+        };
+        environment.set_fuel(Some(fuel.min(most)));
         if !context.numbers.is_empty() {
             let numbers = context.numbers;
             environment.set_formatter(move |out, state, value| {

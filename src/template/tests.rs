@@ -384,6 +384,49 @@ fn deep_templates_are_refused_and_nothing_overflows() {
     }
 }
 
+/// A loop over data of a megabyte nests a value as often as fuel allows.
+#[test]
+fn values_that_nest_without_end_are_stopped_before_the_stack_is() {
+    let data = json!({ "t": "a".repeat(1_000_000) });
+    let Json::Object(data) = data else {
+        unreachable!("written as an object")
+    };
+    let nested = |change: &str, then: &str| {
+        format!(
+            "{{% set n = namespace(x=[], y=[]) %}}{{% for c in t %}}{{% set n.x = {change} %}}\
+             {{% set n.y = n.x %}}{{% endfor %}}{then}"
+        )
+    };
+    for change in [
+        "[n.x]",
+        "{'a': n.x}",
+        "[[[[[[[[[[n.x]]]]]]]]]]",
+        "n.x | batch(1)",
+    ] {
+        for then in ["", "{{ n.x }}", "{{ n.x == n.y }}", "{{ n.x | tojson }}"] {
+            let source = nested(change, then);
+            let template = Template::compile(&source).unwrap();
+            let error = template.render(&data).unwrap_err();
+            assert!(error.message.contains("far more work"), "{source}: {error}");
+        }
+        // As deep as the fuel reaches, printed and compared.
+        let short: Fields = [("t".to_owned(), Json::from("a".repeat(2_000)))]
+            .into_iter()
+            .collect();
+        for then in ["{{ n.x }}", "{{ n.x == n.y }}"] {
+            let source = nested(change, then);
+            Template::compile(&source).unwrap().render(&short).ok();
+        }
+    }
+    let counted =
+        "{% set n = namespace(x=0) %}{% for c in t %}{% set n.x = n.x + 1 %}{% endfor %}{{ n.x }}";
+    let short: Fields = [("t".to_owned(), Json::from("a".repeat(9_000)))]
+        .into_iter()
+        .collect();
+    let rendered = Template::compile(counted).unwrap().render(&short);
+    assert_eq!(rendered.as_deref(), Ok("9000"));
+}
+
 #[test]
 fn a_misspelt_filter_or_test_has_a_neighbour() {
     for (source, expected, hint) in [

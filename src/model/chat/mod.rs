@@ -24,7 +24,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, context};
 
-use crate::template::check_depth;
+use crate::template::{STATEFUL_FUEL, check_depth, is_stateful, on_large_stack};
 
 use self::date::Date;
 
@@ -154,6 +154,25 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         date: Option<&str>,
     ) -> Result<String, ChatError> {
+        if !is_stateful(&self.source) {
+            return self.render_here(messages, add_generation_prompt, date);
+        }
+        on_large_stack(|| self.render_here(messages, add_generation_prompt, date)).unwrap_or_else(
+            |err| {
+                Err(ChatError::Render {
+                    line: 1,
+                    reason: format!("there is no room to render it: {err}"),
+                })
+            },
+        )
+    }
+
+    fn render_here(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        date: Option<&str>,
+    ) -> Result<String, ChatError> {
         let date = date.map(Date::parse).transpose()?;
         let mut environment = self.environment.clone();
         let fuel = self.fuel(messages);
@@ -194,7 +213,14 @@ impl ChatTemplate {
             .map(|it| it.role.len() + it.content.len())
             .sum();
         // One step per byte: each may be copied 64 times on its way to the output.
-        BASE_FUEL + (n_bytes + self.source.len()) as u64 + FUEL_PER_MESSAGE * messages.len() as u64
+        let fuel = BASE_FUEL
+            + (n_bytes + self.source.len()) as u64
+            + FUEL_PER_MESSAGE * messages.len() as u64;
+        if is_stateful(&self.source) {
+            fuel.min(STATEFUL_FUEL)
+        } else {
+            fuel
+        }
     }
 }
 
@@ -392,6 +418,8 @@ mod tests {
         for source in hostile {
             assert!(render(source, "a").is_err(), "{source}");
         }
+        let nested = "{% set n = namespace(x=[]) %}{% for c in messages[0].content %}{% set n.x = [n.x] %}{% endfor %}{{ n.x }}";
+        assert!(render(nested, &"a".repeat(1_000_000)).is_err());
         for link in [".a", "[0]", "|trim", "()", " ~ x", " and x"] {
             let deep = format!("\n{{{{ messages{} }}}}", link.repeat(100_000));
             assert!(

@@ -394,6 +394,7 @@ fn the_workflow_gives_a_stranger_nothing() {
 fn stored_answers_of_a_commit_are_not_used() {
     let repository = Repository::new();
     let workspace = repository.check_out(|bench| {
+        bench.write(".gitignore", "");
         std::fs::create_dir_all(bench.path("results/.store")).unwrap();
         bench.write("results/.store/responses.sqlite3", "forged");
     });
