@@ -107,7 +107,7 @@ mod tests {
                 let source = format!("{{{{ '{name}' is {kind} }}}}");
                 let told = Template::compile(&source)
                     .unwrap()
-                    .render(&Default::default());
+                    .render(&crate::dataset::Fields::new());
                 assert_eq!(told.as_deref(), Ok("True"), "{name}");
             }
             assert!(names.is_sorted());

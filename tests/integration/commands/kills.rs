@@ -107,7 +107,12 @@ fn however_often_a_run_is_killed_its_tables_are_those_of_one_that_was_not() {
         } else {
             assert!(!ended, "{said}: it ended without a complete run");
             let shown = bench.harness(&format!("show --out {out}"));
-            assert_eq!(shown.code, Some(2), "{said}: {}", shown.stderr);
+            // Between the last table and the word `complete` there is something to show.
+            assert!(
+                matches!(shown.code, Some(0 | 2)),
+                "{said}: {}",
+                shown.stderr
+            );
             assert!(!shown.stderr.contains("working on it"), "{said}: nobody is");
         }
     }
