@@ -230,7 +230,9 @@ impl Template {
                     moved(range.start)..moved(range.end)
                 }
                 _ => range,
-            });
+            })
+            // The engine has ranges that end before they begin.
+            .and_then(|it| clipped(it, &self.source));
         match error.kind() {
             ErrorKind::UndefinedError => self.undefined(range, fields, Some(message(error))),
             ErrorKind::UnknownFilter | ErrorKind::UnknownTest => self.unknown(error, range),

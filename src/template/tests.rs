@@ -384,6 +384,17 @@ fn deep_templates_are_refused_and_nothing_overflows() {
     }
 }
 
+/// Found by fuzzing: a range of the engine that ended before it began.
+#[test]
+fn a_place_never_ends_before_it_begins() {
+    let source = "{% for in xs %}- {{ y | upper }}{% if not loop.last %}, {% endif %}{% endfor %}{{ x[23] }}";
+    let data = fields(r#"{"x":"text","xs":["a"]}"#);
+    let error = Template::compile(source)
+        .and_then(|it| it.render(&data))
+        .unwrap_err();
+    assert!(source.get(error.range.unwrap()).is_some());
+}
+
 /// A loop over data of a megabyte nests a value as often as fuel allows.
 #[test]
 fn values_that_nest_without_end_are_stopped_before_the_stack_is() {
