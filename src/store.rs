@@ -6,12 +6,14 @@
 //! and value; a row that fails the check is dropped and computed again, and counted.
 //! Failures are not stored: the next run tries them again.
 //!
-//! New rows are written in one short transaction per 64 rows or
-//! second, whichever comes first, so several runs can share the file.
+//! New rows are written in one short transaction per 512 rows or second, whichever comes
+//! first, so several runs can share the file. A transaction that was written survives the end
+//! of the process and of the power; what is lost is the second before, which is computed again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::request::{Digest, FinishReason, RequestKey, Response};
@@ -20,7 +22,7 @@ use crate::request::{Digest, FinishReason, RequestKey, Response};
 const LAYOUT_VERSION: i64 = 1;
 
 /// Rows after which a transaction is written.
-const ROWS_PER_COMMIT: usize = 64;
+const ROWS_PER_COMMIT: usize = 512;
 
 /// Time after which a transaction is written.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +59,33 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What to try.
+    pub fn hint(&self) -> &'static str {
+        use rusqlite::ErrorCode;
+        match self {
+            Self::Folder { .. } => "name another folder with `--out` or HARNESS_RESULTS",
+            Self::Layout { .. } => "moved away, it can still be used by the harness that wrote it",
+            Self::Sqlite { source, .. } => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => {
+                    "free space; answers until then are kept, the same command goes on from there"
+                }
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                    "fix its permissions and those of its folder, or name another folder with \
+                     `--out` or HARNESS_RESULTS"
+                }
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    "it is damaged: move it away; what it held is computed again"
+                }
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                    "another process has it for itself; the same command tries again"
+                }
+                _ => "answers until then are kept; the same command goes on from there",
+            },
+        }
+    }
+}
+
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
@@ -90,7 +119,7 @@ impl Store {
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(30))?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |it| it.get(0))?;
         if found != 0 && found != LAYOUT_VERSION {
             return Ok(Err(StoreError::Layout {
@@ -118,7 +147,7 @@ impl Store {
     ///
     /// [`StoreError::Sqlite`] if the file cannot be read.
     pub fn get(&mut self, key: RequestKey) -> Result<Option<Response>, StoreError> {
-        let row: Option<(Vec<u8>, Vec<u8>)> = self
+        let row: Option<(SqlValue, SqlValue)> = self
             .connection
             .prepare_cached("SELECT value, digest FROM responses WHERE key = ?1")
             .and_then(|mut it| {
@@ -126,13 +155,17 @@ impl Store {
                     .optional()
             })
             .map_err(|source| self.error(source))?;
-        let Some((value, digest)) = row else {
+        let Some(row) = row else {
             return Ok(None);
         };
-        let response = if digest == row_digest(key, &value) {
-            decode(&value)
-        } else {
-            None
+        let response = match row {
+            (SqlValue::Blob(value), SqlValue::Blob(digest))
+                if digest == row_digest(key, &value) =>
+            {
+                decode(&value)
+            }
+            // Of another type only after damage.
+            _ => None,
         };
         if response.is_none() {
             self.n_damaged += 1;
@@ -350,5 +383,164 @@ mod tests {
             .unwrap();
         let err = Store::open(&path).unwrap_err();
         assert!(matches!(err, StoreError::Layout { found: 99, .. }), "{err}");
+    }
+
+    /// Writes 40 answers and returns the bytes of the closed file.
+    fn written(path: &Path) -> Vec<u8> {
+        let mut store = Store::open(path).unwrap();
+        for i in 0..40 {
+            store.put(Digest([i; 32]), &numbered(i)).unwrap();
+        }
+        store.flush().unwrap();
+        drop(store);
+        std::fs::read(path).unwrap()
+    }
+
+    fn numbered(i: u8) -> Response {
+        Response::Loglikelihood {
+            logprobs: vec![-f32::from(i); 100],
+            is_argmax: vec![i.is_multiple_of(2); 100],
+        }
+    }
+
+    /// Whatever byte is flipped: the answer, no answer, or an error, but never another answer.
+    #[test]
+    fn a_flipped_byte_never_changes_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        let bytes = written(&path);
+        let (mut n_lost, mut n_refused) = (0, 0);
+        // 37 is coprime to the sizes of pages and rows, so that every kind of place is met.
+        for at in (0..bytes.len()).step_by(37) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            std::fs::write(&path, flipped).unwrap();
+            let mut store = match Store::open(&path) {
+                Ok(store) => store,
+                Err(err) => {
+                    assert!(!err.hint().is_empty());
+                    n_refused += 1;
+                    continue;
+                }
+            };
+            for i in 0..40 {
+                match store.get(Digest([i; 32])) {
+                    Ok(Some(response)) => assert_eq!(response, numbered(i), "byte {at}"),
+                    Ok(None) => n_lost += 1,
+                    Err(err) => {
+                        assert!(err.hint().contains("move it away"), "{err:?}");
+                        n_refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(0 < n_lost && 0 < n_refused, "{n_lost}, {n_refused}");
+    }
+
+    #[test]
+    fn a_cut_file_never_changes_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        let bytes = written(&path);
+        for n in (0..bytes.len()).step_by(509) {
+            std::fs::write(&path, &bytes[..n]).unwrap();
+            let Ok(mut store) = Store::open(&path) else {
+                continue;
+            };
+            for i in 0..40 {
+                if let Ok(Some(response)) = store.get(Digest([i; 32])) {
+                    assert_eq!(response, numbered(i), "cut at {n}");
+                }
+            }
+        }
+    }
+
+    /// A cell that is no blob is damage like any other, not the end of the run.
+    #[test]
+    fn a_row_of_another_type_is_not_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("s.sqlite3")).unwrap();
+        store.put(Digest([1; 32]), &responses()[0]).unwrap();
+        store.flush().unwrap();
+        for cell in ["value", "digest"] {
+            let change = format!("UPDATE responses SET {cell} = 'text'");
+            store.connection.execute(&change, []).unwrap();
+            assert_eq!(store.get(Digest([1; 32])).unwrap(), None);
+        }
+        assert_eq!(store.n_damaged(), 2);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_what_was_written_and_what_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        let mut store = Store::open(&path).unwrap();
+        store.put(Digest([0; 32]), &numbered(0)).unwrap();
+        store.flush().unwrap();
+        // As a disk that has room for no page more.
+        let limit = |store: &Store, n: i64| {
+            let set: i64 = store
+                .connection
+                .query_row(&format!("PRAGMA max_page_count = {n}"), [], |it| it.get(0))
+                .unwrap();
+            assert!(0 < set);
+        };
+        limit(&store, 1);
+        for i in 1..40 {
+            store.pending.push((Digest([i; 32]), encode(&numbered(i))));
+        }
+        let err = store.flush().unwrap_err();
+        assert!(err.hint().starts_with("free space"), "{err:?}");
+        assert_eq!(store.get(Digest([0; 32])).unwrap(), Some(numbered(0)));
+        assert_eq!(store.get(Digest([1; 32])).unwrap(), None);
+        limit(&store, 1_000_000);
+        store.flush().unwrap();
+        for i in 0..40 {
+            assert_eq!(store.get(Digest([i; 32])).unwrap(), Some(numbered(i)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_store_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        std::fs::write(
+            &path,
+            "not a database, but long enough to look for a header ".repeat(9),
+        )
+        .unwrap();
+        let err = Store::open(&path).unwrap_err();
+        assert!(err.hint().contains("move it away"), "{err:?}");
+        let err = Store::open(&path.join("below/a-file.sqlite3")).unwrap_err();
+        assert!(err.hint().contains("--out"), "{err:?}");
+        let err = Store::open(folder.path()).unwrap_err();
+        assert!(err.hint().contains("--out"), "{err:?}");
+    }
+
+    /// Eight writers and readers of one file: every answer is whole and belongs to its key.
+    #[test]
+    fn several_share_a_store_without_torn_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        std::thread::scope(|scope| {
+            for thread in 0..8_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut store = Store::open(path).unwrap();
+                    for round in 0..100_u8 {
+                        let i = round.wrapping_mul(thread + 1) % 50;
+                        if let Some(response) = store.get(Digest([i; 32])).unwrap() {
+                            assert_eq!(response, numbered(i));
+                        } else {
+                            store.put(Digest([i; 32]), &numbered(i)).unwrap();
+                        }
+                    }
+                    store.flush().unwrap();
+                    assert_eq!(store.n_damaged(), 0);
+                });
+            }
+        });
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.get(Digest([0; 32])).unwrap(), Some(numbered(0)));
     }
 }

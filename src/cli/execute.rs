@@ -1,7 +1,6 @@
 //! One execution of a plan: answers, scores, tables and manifest, in a run folder.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +21,7 @@ use harness::text_metric::{TextJudge, TextMetricError};
 
 use super::analysis::{self, Analysis, CaseDigests, Measurements, RequestDigests};
 use super::lazy_engine::LazyEngine;
+use super::run_folder::{self, FolderError, RunFolder};
 
 /// Why an execution ended early.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +42,8 @@ pub(crate) enum ExecuteError {
     #[error(transparent)]
     Evidence(#[from] EvidenceFileError),
     /// The folder of the run could not be made.
-    #[error("cannot write to `{}`", .path.display())]
-    Folder {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A declared metric cannot be computed.
     #[error(transparent)]
     Metric(#[from] TextMetricError),
@@ -84,13 +81,6 @@ pub(crate) struct Finished {
     pub(crate) n_damaged: usize,
     pub(crate) elapsed: Duration,
     pub(crate) weights_elapsed: Duration,
-}
-
-/// The folder of a run, locked as long as this lives.
-struct RunFolder {
-    path: PathBuf,
-    id: String,
-    _lock: File,
 }
 
 /// Times and prompt lengths of one variant on one model.
@@ -134,12 +124,13 @@ pub(crate) fn execute(
     let started = Instant::now();
     let judges = score::judges(&plan.experiment.spec.metrics)?;
     let mut store = Store::open(&options.results.join(".store/responses.sqlite3"))?;
-    let folder = run_folder(plan, options.results)?;
+    let experiment = plan.experiment.spec.experiment.name.as_str();
+    let folder = RunFolder::take(options.results, experiment, &plan.digest().to_string())?;
     let mut manifest = manifest(plan, &judges, &folder.id);
     manifest.write(&folder.path)?;
     let toml = folder.path.join("experiment.toml");
     std::fs::write(&toml, &plan.experiment.resolved)
-        .map_err(|source| ExecuteError::Folder { path: toml, source })?;
+        .map_err(|source| FolderError { path: toml, source })?;
     let work = Work {
         plan,
         judges,
@@ -384,58 +375,6 @@ fn evidence(
     )
 }
 
-/// The folder of an unfinished run of the same plan, or a new one.
-fn run_folder(plan: &Plan, results: &Path) -> Result<RunFolder, ExecuteError> {
-    let experiment = plan.experiment.spec.experiment.name.as_str();
-    let digest = plan.digest().to_string();
-    let unfinished = table::list(results, Some(experiment)).unwrap_or_default();
-    for run in unfinished.into_iter().rev() {
-        let Ok(manifest) = Manifest::read(&run.folder) else {
-            continue;
-        };
-        if !manifest.status.is_finished()
-            && manifest.digests.plan == digest
-            && let Some(lock) = lock(&run.folder)?
-        {
-            return Ok(RunFolder {
-                path: run.folder,
-                id: run.run,
-                _lock: lock,
-            });
-        }
-    }
-    loop {
-        let id = table::new_run_id();
-        let path = results.join(experiment).join(&id);
-        std::fs::create_dir_all(&path).map_err(|source| ExecuteError::Folder {
-            path: path.clone(),
-            source,
-        })?;
-        if let Some(lock) = lock(&path)? {
-            return Ok(RunFolder {
-                path,
-                id,
-                _lock: lock,
-            });
-        }
-    }
-}
-
-/// Takes the folder for this process; `None` if another one has it.
-fn lock(folder: &Path) -> Result<Option<File>, ExecuteError> {
-    let path = folder.join(".lock");
-    let refuse = |source| ExecuteError::Folder {
-        path: path.clone(),
-        source,
-    };
-    let file = File::create(&path).map_err(refuse)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(source)) => Err(refuse(source)),
-    }
-}
-
 fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
     let spec = &plan.experiment.spec;
     let hex = |bytes: &[u8; 32]| Digest(*bytes).to_string();
@@ -467,7 +406,7 @@ fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
             .map(harness::experiment::NonNegative::get),
         started: table::format_utc(SystemTime::now()),
         finished: None,
-        host: host(),
+        host: run_folder::host(),
         device: format!("cpu, {} threads", rayon::current_num_threads()),
         models: plan.models.iter().map(model_record).collect(),
         variants: (0..plan.variants.len())
@@ -498,14 +437,6 @@ fn model_record(planned: &harness::plan::PlannedModel) -> ModelRecord {
         architecture: model.architecture.clone(),
         numerics: String::new(),
     }
-}
-
-/// The machine's name, where the system tells.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = name.or_else(|| std::env::var("HOSTNAME").ok());
-    let name = name.or_else(|| std::env::var("COMPUTERNAME").ok());
-    name.map_or_else(|| "unknown".to_owned(), |it| it.trim().to_owned())
 }
 
 fn cells(plan: &Plan, cells: &[Cell]) -> Vec<CellRecord> {

@@ -28,6 +28,7 @@ mod progress;
 mod query;
 mod report;
 mod run;
+mod run_folder;
 mod show;
 mod side;
 mod signal;

@@ -46,7 +46,7 @@ pub(crate) fn note(line: &str) {
 /// Writes what is wrong with an input to stderr, with the lines it stands on.
 pub(crate) fn diagnostics(diagnostics: &Diagnostics) {
     let text = render(diagnostics, Stream::Stderr.width(), Stream::Stderr.color());
-    write!(io::stderr().lock(), "{text}").ok();
+    write!(io::stderr().lock(), "{}", no_command(&text)).ok();
 }
 
 /// Writes an error with its causes to stderr, and what to do about it.
@@ -67,7 +67,22 @@ fn error_text(error: &dyn Error, hint: Option<&str>) -> String {
         cause = it.source();
     }
     lines.extend(hint.map(|it| format!("  hint: {it}\n")));
-    harmless(&lines.concat())
+    no_command(&harmless(&lines.concat()))
+}
+
+/// The text with a bar before `::` at the start of a line, which GitHub Actions would take for
+/// a command, however far it is indented.
+fn no_command(text: &str) -> String {
+    let inert = |line: &str| {
+        let start = line.trim_start();
+        if start.starts_with("::") {
+            let indent = &line[..line.len() - start.len()];
+            format!("{indent}| {start}")
+        } else {
+            line.to_owned()
+        }
+    };
+    text.split_inclusive('\n').map(inert).collect()
 }
 
 /// The text with control characters, which could steer a terminal, replaced; lines stay.
@@ -241,6 +256,15 @@ mod tests {
         ] {
             assert_eq!(shell_word(Path::new(path)), expected);
         }
+    }
+
+    #[test]
+    fn no_line_of_a_message_is_a_command_of_a_ci_system() {
+        let err = io::Error::other("refused\n::add-mask::x\n \t::error::y ::");
+        assert_eq!(
+            error_text(&err, None),
+            "error: refused\n| ::add-mask::x\n \t| ::error::y ::\n"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use harness::table::{self, StoredRun, StoredToken, TableError};
 use super::args::ReportArgs;
 use super::exit::Exit;
 use super::output::{self, OutputError};
+use super::run_folder;
 
 /// The file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +71,15 @@ fn read(args: &ReportArgs) -> Option<Vec<(StoredRun, Option<Vec<StoredToken>>)>>
             }
         }
     }
-    let read = |folder: &PathBuf| -> Result<_, TableError> {
-        Ok((table::read(folder)?, table::read_tokens(folder)?))
+    let read = |folder: &PathBuf| -> Option<_> {
+        let tables =
+            || -> Result<_, TableError> { Ok((table::read(folder)?, table::read_tokens(folder)?)) };
+        let told = |err: &TableError| {
+            output::error(err, run_folder::hint(folder, err.hint()).as_deref());
+        };
+        tables().inspect_err(told).ok()
     };
-    let runs: Result<_, TableError> = folders.iter().map(read).collect();
-    runs.inspect_err(|err| output::error(err, err.hint())).ok()
+    folders.iter().map(read).collect()
 }
 
 /// Writes the file beside its place and renames it: a reader sees the old page or the new one.

@@ -8,8 +8,8 @@ use harness::compare::Evidence;
 use harness::experiment::GateSpec;
 use harness::plan::Plan;
 use harness::report::{ReportInput, Style, checks, json, text};
+use harness::runner::RunError;
 use harness::score::Status;
-use harness::store::StoreError;
 use harness::table::StoredRun;
 
 use super::args::{MeasureArgs, RunArgs, Verbosity};
@@ -376,10 +376,9 @@ fn again(file: &Path) -> String {
 
 fn hint(err: &ExecuteError) -> Option<&'static str> {
     match err {
-        ExecuteError::Folder { .. } | ExecuteError::Store(StoreError::Folder { .. }) => {
-            Some("name another folder with `--out` or HARNESS_RESULTS")
-        }
-        ExecuteError::Run(_) | ExecuteError::Store(_) => {
+        ExecuteError::Folder(_) => Some("name another folder with `--out` or HARNESS_RESULTS"),
+        ExecuteError::Store(err) | ExecuteError::Run(RunError::Store(err)) => Some(err.hint()),
+        ExecuteError::Run(RunError::Engine(_)) => {
             Some("answers until then are kept; the same command goes on from there")
         }
         ExecuteError::Table(err) => err.hint(),

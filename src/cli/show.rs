@@ -11,6 +11,7 @@ use super::args::ShowArgs;
 use super::exit::Exit;
 use super::output::{self, OutputError};
 use super::run::style;
+use super::run_folder;
 
 /// Cases that `--failures` and `--prompts` show of each variant.
 const N_SHOWN: usize = 5;
@@ -30,7 +31,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
     let run = match table::read(&folder) {
         Ok(run) => run,
         Err(err) => {
-            output::error(&err, err.hint());
+            output::error(&err, run_folder::hint(&folder, err.hint()).as_deref());
             return Ok(Exit::Refused);
         }
     };
@@ -75,7 +76,7 @@ fn show_flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
     let evidence = match table::read_evidence(folder) {
         Ok(evidence) => evidence,
         Err(err) => {
-            output::error(&err, err.hint());
+            output::error(&err, run_folder::hint(folder, err.hint()).as_deref());
             return Ok(Exit::Refused);
         }
     };

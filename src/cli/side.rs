@@ -6,6 +6,8 @@ use std::path::Path;
 use harness::compare::Evidence;
 use harness::table::{self, BaselineError, BaselineId, EvidenceFileError, ResolveError};
 
+use super::run_folder;
+
 /// Evidence with what it is called.
 pub(crate) struct Side {
     /// `baseline main`, or the run's id.
@@ -27,6 +29,13 @@ pub(crate) enum SideError {
     /// A run without evidence, or with a broken file.
     #[error(transparent)]
     Evidence(#[from] EvidenceFileError),
+    /// A run that another process works on.
+    #[error("the run `{run}` is not finished: {holder} is working on it")]
+    AtWork {
+        run: String,
+        /// Who works on it, since when.
+        holder: String,
+    },
     /// Baselines of that name in several experiments.
     #[error("several experiments have a baseline `{name}`: `{}`", .experiments.join("`, `"))]
     Ambiguous {
@@ -65,6 +74,7 @@ impl SideError {
             Self::Resolve(err) => err.hint(),
             Self::Baseline(err) => err.hint(),
             Self::Evidence(err) => err.hint(),
+            Self::AtWork { .. } => Some("wait for its end, or name another run"),
             Self::Ambiguous { .. } => Some("name one of them as EXPERIMENT/NAME"),
             Self::NoBaseline { .. } => {
                 Some("`harness baseline save NAME` saves the latest run as one")
@@ -88,7 +98,16 @@ fn there_are(names: &[String]) -> String {
 /// The run called `name`.
 pub(crate) fn run(results: &Path, name: &str) -> Result<Side, SideError> {
     let folder = table::resolve(results, name)?;
-    let evidence = table::read_evidence(&folder)?;
+    let evidence = table::read_evidence(&folder).map_err(|err| {
+        let run = folder.file_name().unwrap_or_default().to_string_lossy();
+        match run_folder::holder(&folder) {
+            Some(holder) => SideError::AtWork {
+                run: run.into_owned(),
+                holder,
+            },
+            None => err.into(),
+        }
+    })?;
     Ok(Side {
         name: evidence.run.clone(),
         evidence,

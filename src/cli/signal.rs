@@ -30,7 +30,7 @@ pub(crate) struct SignalError {
 pub(crate) fn watch(stop: &'static Stop) -> Result<(), SignalError> {
     platform::watch(move |exit| {
         if !first(exit, &RECEIVED, stop) {
-            // Every response was committed to the store as it came; nothing else is lost.
+            // The store is whole at any moment; at most its last second is lost.
             std::process::exit(i32::from(exit.code()));
         }
     })

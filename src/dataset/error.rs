@@ -125,6 +125,14 @@ pub enum Fault {
         /// The reader's words.
         reason: String,
     },
+    /// A Parquet file that would fill memory once it is unpacked.
+    #[error("it unpacks to {n_cells} cells or {n_bytes} bytes, which is more than is read at once")]
+    TooMuch {
+        /// Rows times columns, as the file says.
+        n_cells: usize,
+        /// Bytes of its columns, as the file says.
+        n_bytes: usize,
+    },
     /// This binary was built without Parquet.
     #[error("Parquet needs a build with the feature `tables`; use .jsonl, .csv or .tsv")]
     ParquetNotBuilt,

@@ -27,14 +27,40 @@ mod reader {
     use super::super::{Fields, forbidden};
     use super::{Fault, Faults, Row};
 
+    /// Cells of a file: a few bytes can stand for any number of equal ones.
+    const MAX_CELLS: usize = 1 << 26;
+
+    /// Bytes of a file when its columns are unpacked.
+    const MAX_UNPACKED_BYTES: usize = 4 << 30;
+
     /// Reads all rows; faults go to `faults`.
     pub(in super::super) fn rows(bytes: &[u8], faults: &mut Faults) -> Vec<Row> {
+        rows_within(bytes, MAX_CELLS, faults)
+    }
+
+    /// The rows of a file of at most `max_cells`.
+    fn rows_within(bytes: &[u8], max_cells: usize, faults: &mut Faults) -> Vec<Row> {
         // The decoder can panic on a hostile file; that is a fault of the file.
         let decoded = catch_unwind(AssertUnwindSafe(|| {
-            ParquetReader::new(Cursor::new(bytes.to_vec())).finish()
+            let mut reader = ParquetReader::new(Cursor::new(bytes.to_vec()));
+            let metadata = reader.get_metadata()?;
+            let groups = &metadata.row_groups;
+            let sum = |of: &dyn Fn(usize) -> usize| {
+                (0..groups.len()).map(of).fold(0, usize::saturating_add)
+            };
+            let n_cells = sum(&|it| groups[it].num_rows().saturating_mul(groups[it].n_columns()));
+            let n_bytes = sum(&|it| groups[it].total_byte_size());
+            if max_cells < n_cells || MAX_UNPACKED_BYTES < n_bytes {
+                return Ok(Err(Fault::TooMuch { n_cells, n_bytes }));
+            }
+            reader.finish().map(Ok)
         }));
         let frame = match decoded {
-            Ok(Ok(frame)) => frame,
+            Ok(Ok(Ok(frame))) => frame,
+            Ok(Ok(Err(fault))) => {
+                faults.add(None, None, fault);
+                return Vec::new();
+            }
             Ok(Err(error)) => {
                 faults.add(
                     None,
@@ -177,6 +203,50 @@ mod reader {
                 r#"{"text":null,"count":-1,"share":2.0,"small":2.5,"yes":false,"refs":[]}"#
             );
             assert_eq!(rows[1].source_line, 2);
+        }
+
+        /// A file of a few hundred bytes may claim any number of equal cells.
+        #[test]
+        fn a_file_that_unpacks_to_too_much_is_refused() {
+            let bytes = written(df!("x" => vec![true; 100_000]).unwrap());
+            assert!(bytes.len() < 1_000, "{}", bytes.len());
+            let mut faults = Faults::default();
+            assert_eq!(rows_within(&bytes, 100_000, &mut faults).len(), 100_000);
+            assert_eq!(faults.found, []);
+            assert!(rows_within(&bytes, 99_999, &mut faults).is_empty());
+            assert!(matches!(
+                faults.found[0].fault,
+                Fault::TooMuch {
+                    n_cells: 100_000,
+                    ..
+                }
+            ));
+        }
+
+        /// Whatever the footer says, where a file tells what it holds: rows or a fault.
+        ///
+        /// The pages before it are not damaged here: of three bytes in a thousand polars 0.55
+        /// takes a length that no machine has, and ends the process.
+        #[test]
+        fn a_damaged_footer_is_read_or_refused() {
+            let frame = df!("text" => ["a", "bb"], "n" => [1_i64, 2], "x" => [0.5, 1.5]).unwrap();
+            let bytes = written(frame);
+            let length = bytes.len() - 8;
+            let footer = u32::from_le_bytes(bytes[length..length + 4].try_into().unwrap());
+            for at in length - footer as usize..bytes.len() {
+                for change in [0xff, 1, 0x80] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= change;
+                    let mut faults = Faults::default();
+                    let rows = rows(&damaged, &mut faults);
+                    assert!(rows.is_empty() || faults.found.is_empty(), "byte {at}");
+                }
+            }
+            for n in 0..bytes.len() {
+                let mut faults = Faults::default();
+                assert!(rows(&bytes[..n], &mut faults).is_empty(), "cut at {n}");
+                assert_eq!(faults.found.len(), 1);
+            }
         }
 
         #[test]

@@ -55,10 +55,11 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
     for (name, bytes) in &written.files {
         parts.add(name, bytes);
     }
-    let mut weights_bytes = 0;
+    let (mut weights_bytes, mut stamps) = (0, Vec::new());
     for path in &weights {
         let file = MappedFile::open(path)?;
         weights_bytes += file.len() as u64;
+        stamps.push(file.stamp().clone());
         let digest = blake3::Hasher::new().update_rayon(&file).finalize();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         parts.add(&name, digest.as_bytes());
@@ -89,6 +90,7 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
             config,
             weights,
         },
+        stamps,
     })
 }
 

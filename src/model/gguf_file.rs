@@ -56,6 +56,7 @@ pub(super) fn open(
         source,
         revision: None,
         files: ModelFiles::Gguf(path.to_owned()),
+        stamps: vec![file.stamp().clone()],
         digest,
         tokenizer_digest: tokenizer_digest(&gguf, &file),
         tokenizer: Arc::new(tokenizer),

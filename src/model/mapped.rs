@@ -5,9 +5,9 @@
 //! pipe or a device can neither block nor feed endless bytes.
 //!
 //! Limit: a file that another program shortens or rewrites while it is mapped is
-//! outside what a mapping can promise (on Unix the process receives SIGBUS). The
-//! model digest is computed from the same file, and [`MappedFile::is_unchanged`]
-//! tells afterwards whether length or modification time moved.
+//! outside what a mapping can promise (on Unix the process receives SIGBUS). A
+//! [`FileStamp`] taken when a digest is computed tells later whether the file at that
+//! path is still the same one, unwritten.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -40,11 +40,60 @@ pub enum MapError {
     },
 }
 
+/// What tells a file from a later one at the same path, and from itself after a write.
+///
+/// On Unix that is device, inode, length and the time of the last change, which no program can
+/// set back; elsewhere length and the time of the last write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStamp {
+    path: PathBuf,
+    length: u64,
+    modified: Option<SystemTime>,
+    /// Device, inode, and seconds and nanoseconds of the last change; zeros where there are none.
+    identity: [i128; 4],
+}
+
+impl FileStamp {
+    fn of(path: &Path, metadata: &std::fs::Metadata) -> Self {
+        Self {
+            path: path.to_owned(),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+            identity: identity(metadata),
+        }
+    }
+
+    /// The path the file was opened under.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file at that path is still the one that was opened, and nobody wrote to it.
+    pub fn is_current(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|now| *self == Self::of(&self.path, &now))
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &std::fs::Metadata) -> [i128; 4] {
+    use std::os::unix::fs::MetadataExt as _;
+    [
+        metadata.dev().into(),
+        metadata.ino().into(),
+        metadata.ctime().into(),
+        metadata.ctime_nsec().into(),
+    ]
+}
+
+#[cfg(not(unix))]
+fn identity(_: &std::fs::Metadata) -> [i128; 4] {
+    [0; 4]
+}
+
 /// A regular file mapped read-only; dereferences to its bytes.
 #[derive(Debug)]
 pub struct MappedFile {
-    path: PathBuf,
-    modified: Option<SystemTime>,
+    stamp: FileStamp,
     map: memmap2::Mmap,
 }
 
@@ -80,22 +129,19 @@ impl MappedFile {
         // the slices handed out; the header of this module states what is not promised.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
         Ok(Self {
-            path: path.to_owned(),
-            modified: metadata.modified().ok(),
+            stamp: FileStamp::of(path, &metadata),
             map,
         })
     }
 
     /// The path the file was opened under.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.stamp.path()
     }
 
-    /// Whether length and modification time are still those of when it was mapped.
-    pub fn is_unchanged(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|now| {
-            now.len() == self.map.len() as u64 && now.modified().ok() == self.modified
-        })
+    /// What tells this file from a later one.
+    pub fn stamp(&self) -> &FileStamp {
+        &self.stamp
     }
 }
 
@@ -139,11 +185,28 @@ mod tests {
         std::fs::write(&path, b"weights").unwrap();
         let mapped = MappedFile::open(&path).unwrap();
         assert_eq!(&mapped[..], b"weights");
-        assert!(mapped.is_unchanged());
+        assert!(mapped.stamp().is_current());
         // A longer file leaves the mapped pages valid; only the claim changes.
         std::fs::write(folder.path().join("b"), b"other weights").unwrap();
         std::fs::rename(folder.path().join("b"), &path).unwrap();
-        assert!(!mapped.is_unchanged());
+        assert!(!mapped.stamp().is_current());
+    }
+
+    /// Same length, and the time of the last write put back: some tools do that.
+    #[cfg(unix)]
+    #[test]
+    fn a_write_in_place_is_noticed_by_its_time_of_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"weights").unwrap();
+        let stamp = MappedFile::open(&path).unwrap().stamp().clone();
+        let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+        // Times of change move in ticks of the kernel's clock.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&path, b"changed").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(written).unwrap();
+        assert!(!stamp.is_current());
     }
 
     #[test]

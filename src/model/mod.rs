@@ -158,6 +158,8 @@ pub struct Model {
     pub revision: Option<String>,
     /// Where the weights are.
     pub files: ModelFiles,
+    /// The weights files as they were when the digest was computed; see [`Model::changed_file`].
+    pub stamps: Vec<mapped::FileStamp>,
     /// BLAKE3 over weights, tokenizer and settings: what responses are stored under.
     pub digest: blake3::Hash,
     /// BLAKE3 over what decides the token ids of a text.
@@ -275,6 +277,13 @@ impl Model {
     /// [`ChatError`] if the model has none, or one that is not valid.
     pub fn chat_template(&self) -> Result<&ChatTemplate, ChatError> {
         self.chat.as_ref().map_err(Clone::clone)
+    }
+
+    /// A weights file that was replaced or written to since the digest was computed, if one was:
+    /// what is computed from it would be stored under the digest of other weights.
+    pub fn changed_file(&self) -> Option<&Path> {
+        let mut changed = self.stamps.iter().filter(|it| !it.is_current());
+        changed.next().map(mapped::FileStamp::path)
     }
 }
 

@@ -476,6 +476,21 @@ mod tests {
     }
 
     #[test]
+    fn every_row_twice_is_the_same_value_with_half_the_variance() {
+        let values: Vec<f64> = (0..30).map(|k| f64::from(k * k % 17) / 7.0).collect();
+        let twice: Vec<f64> = values.iter().chain(&values).copied().collect();
+        let variance = |values: &[f64]| {
+            let sample = Sample::mean(values, None).unwrap();
+            let stderr = sample.jackknife().unwrap().stderr();
+            (sample.value(), stderr * stderr)
+        };
+        let ((value, one), (same, two)) = (variance(&values), variance(&twice));
+        assert_near(same, value, 1e-12, "value");
+        // s^2 / n with divisor n - 1: sum / (29 * 30) becomes 2 * sum / (59 * 60).
+        assert_near(two / one, 29.0 / 59.0, 1e-12, "variance");
+    }
+
+    #[test]
     fn clusters_keep_the_value_and_widen_the_interval() {
         // Eleven clusters of five equal outcomes: 55 examples carry the news of eleven.
         let outcomes: Vec<bool> = (0..55).map(|k| (k / 5) % 3 == 0).collect();

@@ -12,8 +12,10 @@
 //! [`Guard`] keeps special-token text from data apart from that of the template;
 //! [`draw`] chooses few-shot examples. Knows `dataset`.
 
+mod depth;
 mod fields;
 mod guard;
+mod known;
 mod shots;
 mod values;
 
@@ -26,6 +28,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 
 use crate::dataset::{Fields, RESERVED, shown};
 
+pub use depth::{STATEFUL_FUEL, TooDeep, check_depth, is_stateful, on_large_stack};
 pub use fields::Field;
 pub use guard::{Guard, Guarded};
 pub use shots::{Draw, ShotOrder, draw};
@@ -83,6 +86,11 @@ impl Template {
             });
         }
         let syntax = syntax();
+        check_depth(source, syntax.clone()).map_err(|it| TemplateError {
+            message: it.to_string(),
+            range: Some(it.range),
+            hint: Some("write a loop, or a list with `in`".to_owned()),
+        })?;
         let tree = parse(source, WHOLE, syntax.clone()).map_err(|it| syntax_error(&it, source))?;
         let mut environment = environment(syntax);
         let globals = environment
@@ -138,6 +146,19 @@ impl Template {
     /// An undefined field, an operation on values of the wrong type, or more work
     /// than the size of template and fields justifies.
     pub fn render(&self, fields: &Fields) -> Result<String, TemplateError> {
+        if !is_stateful(&self.source) {
+            return self.render_here(fields);
+        }
+        on_large_stack(|| self.render_here(fields)).unwrap_or_else(|err| {
+            Err(TemplateError {
+                message: format!("there is no room to render a template with a namespace: {err}"),
+                range: None,
+                hint: None,
+            })
+        })
+    }
+
+    fn render_here(&self, fields: &Fields) -> Result<String, TemplateError> {
         let context = Context::new(fields);
         let (environment, value) = self.prepared(context);
         let program = environment.get_template(WHOLE).expect("added by `compile`");
@@ -180,7 +201,13 @@ impl Template {
     fn prepared(&self, context: Context) -> (Environment<'static>, Value) {
         let mut environment = self.environment.clone();
         let n_bytes = context.n_bytes + self.source.len() as u64;
-        environment.set_fuel(Some(BASE_FUEL + FUEL_PER_BYTE * n_bytes));
+        let fuel = BASE_FUEL + FUEL_PER_BYTE * n_bytes;
+        let most = if is_stateful(&self.source) {
+            STATEFUL_FUEL
+        } else {
+            u64::MAX
+        };
+        environment.set_fuel(Some(fuel.min(most)));
         if !context.numbers.is_empty() {
             let numbers = context.numbers;
             environment.set_formatter(move |out, state, value| {
@@ -203,9 +230,12 @@ impl Template {
                     moved(range.start)..moved(range.end)
                 }
                 _ => range,
-            });
+            })
+            // The engine has ranges that end before they begin.
+            .and_then(|it| clipped(it, &self.source));
         match error.kind() {
             ErrorKind::UndefinedError => self.undefined(range, fields, Some(message(error))),
+            ErrorKind::UnknownFilter | ErrorKind::UnknownTest => self.unknown(error, range),
             ErrorKind::OutOfFuel => TemplateError {
                 message: "the template does far more work than its size and data justify"
                     .to_owned(),
@@ -213,6 +243,23 @@ impl Template {
                 hint: Some("look for a loop, a repetition or a recursion without bound".to_owned()),
             },
             _ => TemplateError {
+                message: message(error),
+                range,
+                hint: None,
+            },
+        }
+    }
+
+    /// Names the filter or test that there is none of.
+    fn unknown(&self, error: &Error, range: Option<Range<usize>>) -> TemplateError {
+        let written = range.clone().and_then(|it| self.source.get(it));
+        match known::unknown(error, written.unwrap_or_default()) {
+            Some((what, name, known)) => TemplateError {
+                message: format!("there is no {what} `{name}`"),
+                hint: did_you_mean(name, &known),
+                range,
+            },
+            None => TemplateError {
                 message: message(error),
                 range,
                 hint: None,

@@ -6,6 +6,7 @@ mod bad_experiments;
 mod builtin;
 mod commands;
 mod engine_goldens;
+mod faults;
 mod formats;
 mod html_report;
 mod hub;

@@ -13,7 +13,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("experiment", &[]),
     ("dataset", &[]),
     ("template", &["dataset"]),
-    ("model", &["experiment"]),
+    ("model", &["experiment", "template"]),
     ("request", &[]),
     (
         "plan",

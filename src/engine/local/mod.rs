@@ -69,10 +69,15 @@ impl LocalEngine {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the checkpoint is not one this engine computes exactly, or
-    /// does not fit in memory.
+    /// [`LoadError`] if the checkpoint is not one this engine computes exactly, does not
+    /// fit in memory, or changed since `model` was opened.
     pub fn load(model: &Model) -> Result<Self, LoadError> {
         let decoder = load::load(model)?;
+        // Looked at after the last byte was read.
+        if let Some(path) = model.changed_file() {
+            let message = "it changed after its digest was computed; run again";
+            return Err(LoadError::file(path, message));
+        }
         Ok(Self {
             decoder,
             tokenizer: Arc::clone(&model.tokenizer),

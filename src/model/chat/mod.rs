@@ -24,6 +24,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, context};
 
+use crate::template::{STATEFUL_FUEL, check_depth, is_stateful, on_large_stack};
+
 use self::date::Date;
 
 const NAME: &str = "chat template";
@@ -102,7 +104,12 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build();
-        environment.set_syntax(syntax.map_err(|err| syntax_error(&err))?);
+        let syntax = syntax.map_err(|err| syntax_error(&err))?;
+        check_depth(source, syntax.clone()).map_err(|err| ChatError::Syntax {
+            line: 1 + source[..err.range.start].matches('\n').count(),
+            reason: err.to_string(),
+        })?;
+        environment.set_syntax(syntax);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(python::method);
@@ -142,6 +149,25 @@ impl ChatTemplate {
     /// [`ChatError::NoDate`] if it wants a date and has none, and the other variants
     /// for a template that fails or does not end.
     pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        date: Option<&str>,
+    ) -> Result<String, ChatError> {
+        if !is_stateful(&self.source) {
+            return self.render_here(messages, add_generation_prompt, date);
+        }
+        on_large_stack(|| self.render_here(messages, add_generation_prompt, date)).unwrap_or_else(
+            |err| {
+                Err(ChatError::Render {
+                    line: 1,
+                    reason: format!("there is no room to render it: {err}"),
+                })
+            },
+        )
+    }
+
+    fn render_here(
         &self,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
@@ -187,7 +213,14 @@ impl ChatTemplate {
             .map(|it| it.role.len() + it.content.len())
             .sum();
         // One step per byte: each may be copied 64 times on its way to the output.
-        BASE_FUEL + (n_bytes + self.source.len()) as u64 + FUEL_PER_MESSAGE * messages.len() as u64
+        let fuel = BASE_FUEL
+            + (n_bytes + self.source.len()) as u64
+            + FUEL_PER_MESSAGE * messages.len() as u64;
+        if is_stateful(&self.source) {
+            fuel.min(STATEFUL_FUEL)
+        } else {
+            fuel
+        }
     }
 }
 
@@ -378,9 +411,21 @@ mod tests {
             "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
             "{{ range(100000)|join('a'*10000) }}",
             "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+            "{% for i in range(10**9) %}{% endfor %}",
+            "{{ ().__class__.__base__.__subclasses__()[0] }}",
+            "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         ];
         for source in hostile {
             assert!(render(source, "a").is_err(), "{source}");
+        }
+        let nested = "{% set n = namespace(x=[]) %}{% for c in messages[0].content %}{% set n.x = [n.x] %}{% endfor %}{{ n.x }}";
+        assert!(render(nested, &"a".repeat(1_000_000)).is_err());
+        for link in [".a", "[0]", "|trim", "()", " ~ x", " and x"] {
+            let deep = format!("\n{{{{ messages{} }}}}", link.repeat(100_000));
+            assert!(
+                matches!(render(&deep, "a"), Err(ChatError::Syntax { line: 2, .. })),
+                "{link}"
+            );
         }
         let long = "a b ".repeat(1 << 20);
         let chatml = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'].strip() + '<|im_end|>\n' }}{% endfor %}";

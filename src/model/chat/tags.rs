@@ -10,7 +10,8 @@ pub(super) fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         out.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        // The `%` of `{%}` begins the tag and does not end it.
+        let Some(end) = tag[2..].find("%}").map(|it| it + 2) else {
             rest = tag;
             break;
         };
@@ -58,6 +59,9 @@ mod tests {
             ),
             ("{{ '{%' }}{% generation %}", "{{ '{%' }}{% if true %}"),
             ("{% for", "{% for"),
+            ("{%}", "{%}"),
+            ("{%}{% generation %}", "{%}{% if true %}"),
+            ("{%%}{%%}", "{%%}{%%}"),
             ("", ""),
         ];
         for (source, expected) in table {

@@ -129,6 +129,74 @@ fn a_killed_run_goes_on_in_its_folder() {
     assert_eq!(bench.runs("results", "slow"), [folder]);
 }
 
+/// Whoever presses Ctrl-C again does not want to wait any longer.
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_ends_the_run_at_once() {
+    let bench = slow_bench();
+    let mut command = bench.command("run slow.toml");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(" %)") {
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    send(&child, "INT");
+    // Two signals that wait together would be one.
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    send(&child, "INT");
+    let begun = std::time::Instant::now();
+    let code = child.wait().unwrap().code();
+    assert!(
+        begun.elapsed().as_millis() < 200,
+        "it took {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(code, Some(130));
+    let resumed = bench.harness("run slow.toml -q");
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert_eq!(bench.runs("results", "slow").len(), 1, "the same folder");
+}
+
+/// What is at work is not what was cut off.
+#[cfg(unix)]
+#[test]
+fn a_run_at_work_says_who_works_on_it() {
+    let bench = slow_bench();
+    let mut command = bench.command("run slow.toml");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(" %)") {
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    let holder = format!("process {} on ", child.id());
+    let ask = |is_at_work: bool| {
+        for words in ["show", "report", "show --flips", "baseline save main"] {
+            let ended = bench.harness(words);
+            assert_eq!(ended.code, Some(2), "{words}");
+            assert_eq!(
+                ended.stderr.contains(&holder) && ended.stderr.contains("working on it"),
+                is_at_work,
+                "{words}: {}",
+                ended.stderr
+            );
+        }
+    };
+    ask(true);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ask(false);
+}
+
 #[test]
 fn two_processes_run_the_same_experiment_side_by_side() {
     let bench = Bench::new();

@@ -8,6 +8,7 @@ mod check_reports;
 mod compare;
 mod evidence;
 mod interrupt;
+mod kills;
 mod model_info;
 mod one_example;
 mod other;

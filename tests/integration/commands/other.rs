@@ -168,6 +168,95 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 /// Whoever wrote the data must not be able to steer the terminal of whoever reads it.
 #[test]
+fn a_store_that_cannot_be_used_ends_with_3_and_says_what_to_do() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path("results/.store")).unwrap();
+    let store = bench.path("results/.store/responses.sqlite3");
+    std::fs::write(
+        &store,
+        "not a database, but long enough for a header ".repeat(9),
+    )
+    .unwrap();
+    let ended = bench.harness("run colours.toml");
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""));
+    assert!(
+        ended.stderr.contains("responses.sqlite3"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("hint: it is damaged: move it away"),
+        "{}",
+        ended.stderr
+    );
+    std::fs::remove_file(&store).unwrap();
+    bench.ok("run colours.toml -q");
+    // Bytes of the answers themselves change: they are computed again, to the same tables.
+    let runs = bench.runs("results", "colours");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let wal = bench.path("results/.store/responses.sqlite3-wal");
+    assert!(!wal.exists(), "a store that was closed is one file");
+    let header = 2 * 4096;
+    for at in (header..bytes.len()).step_by(97) {
+        bytes[at] ^= 0x40;
+    }
+    std::fs::write(&store, bytes).unwrap();
+    let ended = bench.harness("run colours.toml");
+    match ended.code {
+        Some(0) => super::assert_equal_tables(&runs[0], &bench.runs("results", "colours")[1]),
+        Some(3) => assert!(ended.stderr.contains("move it away"), "{}", ended.stderr),
+        code => panic!("{code:?}: {}", ended.stderr),
+    }
+}
+
+/// A pipe that closes early changes neither what is kept nor how the command ends.
+#[test]
+fn a_run_whose_reader_is_gone_goes_on_to_its_end() {
+    let bench = Bench::new();
+    let mut command = bench.command("run colours.toml");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(
+        bench.latest("colours").manifest.status,
+        harness::table::RunStatus::Complete
+    );
+}
+
+/// A full disk under standard output is told, and the run is there all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_written_out_end_with_3() {
+    let bench = Bench::new();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut command = bench.command("run colours.toml");
+    let child = command
+        .stdout(Stdio::from(full))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot write to standard output"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        bench.latest("colours").manifest.status,
+        harness::table::RunStatus::Complete
+    );
+}
+
+#[test]
 fn control_characters_from_data_never_reach_the_terminal() {
     let bench = Bench::new();
     let evil = "\u{1b}[2J\u{7}\u{202e}gone";

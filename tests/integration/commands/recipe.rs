@@ -389,6 +389,26 @@ fn the_workflow_gives_a_stranger_nothing() {
     }
 }
 
+/// Whoever opens a pull request could commit a store with answers of their own.
+#[test]
+fn stored_answers_of_a_commit_are_not_used() {
+    let repository = Repository::new();
+    let workspace = repository.check_out(|bench| {
+        bench.write(".gitignore", "");
+        std::fs::create_dir_all(bench.path("results/.store")).unwrap();
+        bench.write("results/.store/responses.sqlite3", "forged");
+    });
+    let store = workspace.join("results/.store/responses.sqlite3");
+    assert_eq!(std::fs::read(&store).unwrap(), b"forged");
+    let job = repository.job(&workspace, "pull_request");
+    assert!(!job.has_failed, "{:#?}", job.said);
+    assert!(
+        std::fs::read(&store)
+            .unwrap()
+            .starts_with(b"SQLite format 3")
+    );
+}
+
 #[test]
 fn a_workflow_is_never_overwritten() {
     let repository = Repository::new();

@@ -204,3 +204,31 @@ fn pipes_and_devices_are_refused_at_once() {
         assert!(got.contains("is not a regular file"), "{got}");
     }
 }
+
+/// The digest was computed from the file that was there before.
+#[test]
+fn weights_that_change_before_they_are_loaded_are_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("x.gguf");
+    let (file, n) = tiny_gguf();
+    std::fs::write(&path, file).unwrap();
+    let model = open(base.path(), "x.gguf").unwrap();
+    assert!(LocalEngine::load(&model).is_ok());
+    // Another file of the same length takes its place.
+    let mut other = file.clone();
+    other[*n + 100] ^= 1;
+    let beside = base.path().join("y");
+    std::fs::write(&beside, &other).unwrap();
+    std::fs::rename(&beside, &path).unwrap();
+    let Err(refused) = LocalEngine::load(&model) else {
+        panic!("other weights under the digest of the first");
+    };
+    let said = chain(&refused);
+    assert!(
+        said.contains("x.gguf") && said.contains("changed"),
+        "{said}"
+    );
+    let reopened = open(base.path(), "x.gguf").unwrap();
+    assert_ne!(reopened.digest, model.digest);
+    assert!(LocalEngine::load(&reopened).is_ok());
+}
