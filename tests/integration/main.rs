@@ -11,5 +11,6 @@ mod html_report;
 mod hub;
 mod references;
 mod rooms;
+mod same_bits;
 mod second_opinion;
 mod tokenizers;
