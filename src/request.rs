@@ -12,7 +12,7 @@ use std::sync::Arc;
 ///
 /// Raised whenever a change may move a bit of a logprob or a token of a
 /// generation, so that answers of an older engine are never mixed with new ones.
-pub const SCORING_VERSION: u32 = 1;
+pub const SCORING_VERSION: u32 = 2;
 
 /// One unit of model work.
 #[derive(Debug, Clone, PartialEq)]

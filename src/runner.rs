@@ -1,21 +1,31 @@
 //! Runs a plan's cases through an engine, with the store in between.
 //!
-//! Cases are taken in windows bounded in tokens, so memory does not grow with the
-//! plan. Within a window equal requests collapse, stored answers are read, the
+//! Cases are taken in windows bounded in bytes, so that a million of them need no more
+//! memory than some ten thousand; what becomes of a case is its receiver's. Within a window equal requests collapse, stored answers are read, the
 //! rest goes to the engine in one call, and every answer is stored as it comes. A
 //! stop loses only what the engine had in flight.
 
 use std::collections::HashMap;
 
-use crate::engine::{Engine, EngineError, Stop};
+use crate::engine::{Engine, EngineError, Rows, Stop};
 use crate::plan::{Case, CaseKey};
-use crate::request::{Outcome, Request, RequestKey};
+use crate::request::{Outcome, Request, RequestKey, Work};
 use crate::store::{Store, StoreError};
 
-/// Tokens of requests that are worked on together.
+/// Bytes of cases, requests and answers that are in memory together.
 ///
-/// Sharing happens within a window, so it is large: about 16 MB of token ids.
-const WINDOW_TOKENS: usize = 4_000_000;
+/// Prompts are shared within a window, so it is large: some ten thousand short cases.
+/// What the cases of two windows share is computed in each.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// Bytes of a request besides its tokens: its keys and who waits for it.
+const REQUEST_BYTES: usize = 512;
+
+/// Bytes of a case besides its texts and requests.
+const CASE_BYTES: usize = 512;
+
+/// Bytes of a token: its id, its logprob and flag, or its text.
+const TOKEN_BYTES: usize = 9;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +59,8 @@ pub struct Tally {
     pub n_computed: usize,
     /// Requests answered by the store.
     pub n_stored: usize,
-    /// Tokens in the requests the engine answered, before any sharing.
-    pub n_tokens_computed: usize,
+    /// What the engine's answers took.
+    pub rows: Rows,
     /// Whether a stop cut the run short.
     pub is_stopped: bool,
 }
@@ -83,11 +93,10 @@ pub fn run(
     let mut cases = cases.peekable();
     while cases.peek().is_some() && !stop.is_raised() {
         let mut window = Vec::new();
-        let mut n_tokens = 0;
-        while n_tokens < WINDOW_TOKENS {
+        let mut n_bytes = 0;
+        while n_bytes < WINDOW_BYTES {
             let Some(case) = cases.next() else { break };
-            // Priors are shared, so they hardly count.
-            n_tokens += case.own_requests().map(|it| it.tokens.len()).sum::<usize>();
+            n_bytes = case_bytes(&case).saturating_add(n_bytes);
             window.push(case);
         }
         run_window(
@@ -102,6 +111,24 @@ pub fn run(
     }
     tally.is_stopped = stop.is_raised();
     Ok(tally)
+}
+
+/// About what a case takes in memory until it is answered; none takes nothing.
+fn case_bytes(case: &Case) -> usize {
+    let texts = case.scored.iter().map(|it| it.text.len());
+    // Priors are shared, so they hardly count.
+    let requests = case.own_requests().map(|it| {
+        let n_written = match &it.work {
+            Work::Loglikelihood { .. } => 0,
+            Work::Generation(params) => params.max_tokens,
+        };
+        let n_tokens = it.tokens.len().saturating_add(n_written);
+        n_tokens
+            .saturating_mul(TOKEN_BYTES)
+            .saturating_add(REQUEST_BYTES)
+    });
+    let parts = texts.chain(requests).chain([case.prompt.len()]);
+    parts.fold(CASE_BYTES, usize::saturating_add)
 }
 
 /// The distinct requests of a window and who waits for them.
@@ -192,7 +219,6 @@ fn run_window(
     let engine_result = engine.run(&asked, stop, &mut |nth, outcome| {
         let index = missing[nth];
         tally.n_computed += 1;
-        tally.n_tokens_computed += window.requests[index].tokens.len();
         if let Ok(response) = &outcome
             && let Err(err) = storage.store.put(window.keys[index], response)
         {
@@ -205,7 +231,7 @@ fn run_window(
     if let Some(err) = store_error {
         return Err(err.into());
     }
-    engine_result?;
+    tally.rows += engine_result?;
     flushed?;
     for (case, indices) in cases.into_iter().zip(&window.of_case) {
         let outcomes: Option<Vec<Outcome>> = indices
@@ -221,6 +247,8 @@ fn run_window(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::engine::fake::FakeEngine;
     use crate::plan::{Priors, ScoredText};
@@ -292,6 +320,50 @@ mod tests {
         let (fresh, c) = run_all(&cases, &engine, &mut store, false);
         assert_eq!((fresh.n_computed, fresh.n_stored), (2, 0));
         assert_eq!(a, c);
+    }
+
+    /// A case without a request takes memory too, so a plan in which every prompt is too
+    /// long must not be held as a whole.
+    #[test]
+    fn a_window_ends_whatever_its_cases_ask() {
+        let large = "p".repeat(1 << 20);
+        let cases = (0..40).map(|example| {
+            let mut case = case(example, &[1, 2, 3]);
+            case.prompt.clone_from(&large);
+            case.scored.clear();
+            case
+        });
+        let (_folder, mut store) = store();
+        let mut storage = Storage {
+            store: &mut store,
+            may_read: true,
+        };
+        let mut n_told = Vec::new();
+        let made = RefCell::new(0);
+        run(
+            cases.inspect(|_| *made.borrow_mut() += 1),
+            &FakeEngine::new(7, 16),
+            &mut storage,
+            &Stop::new(),
+            &mut |_| {},
+            &mut |_, _| n_told.push(*made.borrow()),
+        )
+        .unwrap();
+        assert_eq!(n_told.len(), 40);
+        // 32 MiB are 32 cases; the other 8 are made when those are done with.
+        assert_eq!((n_told[0], n_told[31], n_told[32]), (32, 32, 40));
+    }
+
+    #[test]
+    fn what_the_answers_took_is_added_up() {
+        let (_folder, mut store) = store();
+        let engine = FakeEngine::new(7, 16);
+        let cases = [case(0, &[1, 2, 3]), case(1, &[1, 4]), case(2, &[1, 2, 3])];
+        let (tally, _) = run_all(&cases, &engine, &mut store, true);
+        // The last token is not fed; equal requests are put once.
+        assert_eq!(tally.rows.n_computed, 2 + 1);
+        let (again, _) = run_all(&cases, &engine, &mut store, true);
+        assert_eq!(again.rows, Rows::default());
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub(crate) struct Finished {
     pub(crate) tally: Tally,
     pub(crate) n_damaged: usize,
     pub(crate) elapsed: Duration,
-    pub(crate) weights_elapsed: Duration,
+    /// Time that the engines took to answer, without loading weights.
+    pub(crate) engine_elapsed: Duration,
 }
 
 /// Times and prompt lengths of one variant on one model.
@@ -107,7 +108,7 @@ struct Gathered {
     requests: RequestDigests,
     cells: Vec<Cell>,
     tally: Tally,
-    weights_elapsed: Duration,
+    engine_elapsed: Duration,
 }
 
 /// Runs `plan`.
@@ -142,7 +143,7 @@ pub(crate) fn execute(
         requests: RequestDigests::new(),
         cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
         tally: Tally::default(),
-        weights_elapsed: Duration::ZERO,
+        engine_elapsed: Duration::ZERO,
     };
     let watcher = RefCell::new(watcher);
     for (index, planned) in plan.models.iter().enumerate() {
@@ -219,11 +220,11 @@ fn run_model(
     for (variant, time) in times.into_iter().enumerate() {
         gathered.cells[model * n_variants + variant].elapsed += time;
     }
-    gathered.weights_elapsed += engine.elapsed();
+    gathered.engine_elapsed += engine.busy();
     gathered.tally.n_requests += tally.n_requests;
     gathered.tally.n_computed += tally.n_computed;
     gathered.tally.n_stored += tally.n_stored;
-    gathered.tally.n_tokens_computed += tally.n_tokens_computed;
+    gathered.tally.rows += tally.rows;
     gathered.tally.is_stopped |= tally.is_stopped;
     Ok(())
 }
@@ -298,6 +299,8 @@ fn finish(
     manifest.counts.n_requests = gathered.tally.n_requests;
     manifest.counts.n_computed = gathered.tally.n_computed;
     manifest.counts.n_from_store = gathered.tally.n_stored;
+    manifest.counts.n_rows_computed = gathered.tally.rows.n_computed;
+    manifest.counts.n_rows_shared = gathered.tally.rows.n_shared;
     manifest.cells = cells(plan, &gathered.cells);
     manifest.finished = Some(table::format_utc(SystemTime::now()));
     let mut finished = Finished {
@@ -308,7 +311,7 @@ fn finish(
         tally: gathered.tally,
         n_damaged: store.n_damaged(),
         elapsed: started.elapsed(),
-        weights_elapsed: gathered.weights_elapsed,
+        engine_elapsed: gathered.engine_elapsed,
     };
     if gathered.tally.is_stopped {
         manifest.status = RunStatus::Interrupted;

@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::time::{Duration, Instant};
 
 use harness::engine::local::{self, LoadError, LocalEngine};
-use harness::engine::{Capabilities, Engine, EngineError, Stop};
+use harness::engine::{Capabilities, Engine, EngineError, Rows, Stop};
 use harness::model::Model;
 use harness::request::{Answerer, Outcome, Request};
 
@@ -16,6 +16,7 @@ pub(crate) struct LazyEngine<'a> {
     engine: OnceCell<LocalEngine>,
     refused: RefCell<Option<LoadError>>,
     elapsed: Cell<Duration>,
+    busy: Cell<Duration>,
     /// Shows that weights are being loaded, until what it returns is dropped.
     loading: &'a dyn Fn() -> Box<dyn std::any::Any>,
 }
@@ -28,6 +29,7 @@ impl<'a> LazyEngine<'a> {
             engine: OnceCell::new(),
             refused: RefCell::new(None),
             elapsed: Cell::new(Duration::ZERO),
+            busy: Cell::new(Duration::ZERO),
             loading,
         }
     }
@@ -40,6 +42,11 @@ impl<'a> LazyEngine<'a> {
     /// How long loading took.
     pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed.get()
+    }
+
+    /// How long answering took, without loading.
+    pub(crate) fn busy(&self) -> Duration {
+        self.busy.get()
     }
 
     fn load(&self) -> Result<&LocalEngine, EngineError> {
@@ -80,10 +87,14 @@ impl Engine for LazyEngine<'_> {
         requests: &[Request],
         stop: &Stop,
         deliver: &mut dyn FnMut(usize, Outcome),
-    ) -> Result<(), EngineError> {
+    ) -> Result<Rows, EngineError> {
         if requests.is_empty() {
-            return Ok(());
+            return Ok(Rows::default());
         }
-        self.load()?.run(requests, stop, deliver)
+        let engine = self.load()?;
+        let started = Instant::now();
+        let rows = engine.run(requests, stop, deliver);
+        self.busy.set(self.busy.get() + started.elapsed());
+        rows
     }
 }

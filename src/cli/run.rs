@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use harness::compare::Evidence;
+use harness::engine::Rows;
 use harness::experiment::GateSpec;
 use harness::plan::Plan;
 use harness::report::{ReportInput, Style, checks, json, text};
@@ -315,15 +317,6 @@ fn is_tolerated(gates: &[GateSpec], run: &StoredRun) -> bool {
 
 fn tell_counts(finished: &Finished) {
     let tally = finished.tally;
-    let seconds = finished.elapsed.as_secs_f64() - finished.weights_elapsed.as_secs_f64();
-    let rate = if tally.n_computed == 0 {
-        String::new()
-    } else {
-        format!(
-            ", {:.0} tokens/s",
-            tally.n_tokens_computed as f64 / seconds.max(1e-9)
-        )
-    };
     // A stopped run is told elsewhere, so what is neither was answered by an equal request.
     let n_equal = tally.n_requests - tally.n_computed - tally.n_stored;
     let equal = if n_equal == 0 {
@@ -332,16 +325,50 @@ fn tell_counts(finished: &Finished) {
         format!(", {n_equal} equal to another")
     };
     output::note(&format!(
-        "{} requests: {} computed{rate}, {} from the store{equal}; {} in all",
+        "{} requests: {} computed, {} from the store{equal}; {} in all",
         tally.n_requests,
         tally.n_computed,
         tally.n_stored,
         duration(finished.elapsed)
     ));
+    if let Some(line) = rows_line(tally.rows, finished.engine_elapsed) {
+        output::note(&line);
+    }
     let folder = finished.folder.display();
     output::note(&format!(
         "wrote {folder} · look closer: harness show --failures"
     ));
+}
+
+/// What the model's work was; nothing if there was none.
+///
+/// The factor says how many times as many rows the same requests take one by one.
+fn rows_line(rows: Rows, elapsed: Duration) -> Option<String> {
+    if rows.n_computed == 0 {
+        return None;
+    }
+    let n_alone = rows.n_computed + rows.n_shared;
+    let rate = rows.n_computed as f64 / elapsed.as_secs_f64().max(1e-9);
+    Some(format!(
+        "{} rows computed, {} shared ({:.1}x), {} rows/s",
+        grouped(rows.n_computed),
+        grouped(rows.n_shared),
+        n_alone as f64 / rows.n_computed as f64,
+        grouped(rate.round() as usize)
+    ))
+}
+
+/// `1,234,567`.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if 0 < i && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// A raw template on a chat model is often a slip; said once.
@@ -438,4 +465,25 @@ fn groups(plan: &Plan) -> Vec<Group> {
         })
     };
     (0..plan.models.len()).flat_map(of_model).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_is_told_in_rows() {
+        let rows = Rows {
+            n_computed: 38_016,
+            n_shared: 333_716,
+        };
+        // 371,732 / 38,016 = 9.78; 38,016 rows in 30 s are 1,267.2 a second.
+        assert_eq!(
+            rows_line(rows, Duration::from_secs(30)).unwrap(),
+            "38,016 rows computed, 333,716 shared (9.8x), 1,267 rows/s"
+        );
+        assert_eq!(rows_line(Rows::default(), Duration::ZERO), None);
+        let numbers = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use super::{Capabilities, Engine, EngineError, Stop};
+use super::{Capabilities, Engine, EngineError, Rows, Stop};
 use crate::request::{
     Answerer, Digest, Failure, FinishReason, Outcome, Request, Response, Sampling, Work,
 };
@@ -131,16 +131,34 @@ impl Engine for FakeEngine {
         requests: &[Request],
         stop: &Stop,
         deliver: &mut dyn FnMut(usize, Outcome),
-    ) -> Result<(), EngineError> {
+    ) -> Result<Rows, EngineError> {
+        let mut rows = Rows::default();
         for (index, request) in requests.iter().enumerate() {
             if stop.is_raised() {
                 break;
             }
             self.n_computed.set(self.n_computed.get() + 1);
-            deliver(index, self.answer(request));
+            let outcome = self.answer(request);
+            rows.n_computed += n_rows(request, &outcome);
+            deliver(index, outcome);
         }
-        Ok(())
+        Ok(rows)
     }
+}
+
+/// Rows of a request that shares none: the last token is predicted, but not fed.
+fn n_rows(request: &Request, outcome: &Outcome) -> usize {
+    let n_written = match outcome {
+        Ok(Response::Loglikelihood { .. }) => 0,
+        Ok(Response::Generation {
+            tokens,
+            finish_reason,
+            ..
+        }) if *finish_reason == FinishReason::Eos => tokens.len(),
+        Ok(Response::Generation { tokens, .. }) => tokens.len().saturating_sub(1),
+        Err(_) => return 0,
+    };
+    request.n_positions() + n_written
 }
 
 #[cfg(test)]

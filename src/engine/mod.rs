@@ -10,6 +10,7 @@ pub mod fake;
 #[cfg(feature = "local")]
 pub mod local;
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::request::{Answerer, Outcome, Request};
@@ -35,7 +36,8 @@ pub trait Engine {
 
     /// Answers every request once, in any order, through `deliver(index, outcome)`.
     ///
-    /// Returns early, with some requests unanswered, when `stop` is raised.
+    /// Returns early, with some requests unanswered, when `stop` is raised. The rows that
+    /// were computed say what the answers took.
     ///
     /// # Errors
     ///
@@ -46,7 +48,25 @@ pub trait Engine {
         requests: &[Request],
         stop: &Stop,
         deliver: &mut dyn FnMut(usize, Outcome),
-    ) -> Result<(), EngineError>;
+    ) -> Result<Rows, EngineError>;
+}
+
+/// What answers took, in rows: tokens that go through the model.
+///
+/// A request alone takes a row for every token but the last one, which is only predicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Rows that were computed.
+    pub n_computed: usize,
+    /// Rows that were not computed, because answered requests had them in common.
+    pub n_shared: usize,
+}
+
+impl AddAssign for Rows {
+    fn add_assign(&mut self, more: Self) {
+        self.n_computed += more.n_computed;
+        self.n_shared += more.n_shared;
+    }
 }
 
 /// Why an engine cannot go on.

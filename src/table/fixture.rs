@@ -83,6 +83,8 @@ pub(crate) fn manifest() -> Manifest {
             n_requests: 24,
             n_computed: 20,
             n_from_store: 4,
+            n_rows_computed: 300,
+            n_rows_shared: 900,
             failed: IndexMap::from([("context_overflow".to_owned(), 1)]),
         },
         cells: [("bare", 6.0, 23.0), ("few", 14.1, 131.0)]

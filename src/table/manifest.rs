@@ -199,6 +199,12 @@ pub struct Counts {
     pub n_computed: usize,
     /// Answers taken from the store.
     pub n_from_store: usize,
+    /// Rows that went through a model, one per token.
+    #[serde(default)]
+    pub n_rows_computed: usize,
+    /// Rows that did not, because requests had them in common.
+    #[serde(default)]
+    pub n_rows_shared: usize,
     /// Unscored cases by status.
     pub failed: IndexMap<String, usize>,
 }

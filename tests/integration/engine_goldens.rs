@@ -11,7 +11,7 @@ use harness::request::{GenerationParams, Outcome, Request, Response, Sampling};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-const CHECKPOINTS: [&str; 18] = [
+pub(super) const CHECKPOINTS: [&str; 18] = [
     "tiny-gpt2",
     "tiny-gpt2-bare",
     "tiny-gpt2.gguf",
@@ -35,7 +35,7 @@ const CHECKPOINTS: [&str; 18] = [
 /// Largest deviation of a logit or logprob from the reference.
 const TOLERANCE: f64 = 1e-4;
 
-fn open(name: &str) -> (Model, LocalEngine) {
+pub(super) fn open(name: &str) -> (Model, LocalEngine) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
     let options = OpenOptions {
         base: folder,
@@ -46,7 +46,7 @@ fn open(name: &str) -> (Model, LocalEngine) {
     (model, engine)
 }
 
-fn goldens(name: &str) -> Json {
+pub(super) fn goldens(name: &str) -> Json {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/goldens.json");
     let all: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     all["models"][name.trim_end_matches(".gguf")].clone()

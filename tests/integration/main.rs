@@ -13,5 +13,6 @@ mod hub;
 mod memo;
 mod references;
 mod rooms;
+mod same_bits;
 mod second_opinion;
 mod tokenizers;

@@ -68,4 +68,22 @@ impl Architecture {
     pub(crate) fn kv_width(&self) -> usize {
         self.n_kv_head * self.head_dim
     }
+
+    /// A made-up decoder of three layers, for tests that compute nothing.
+    #[cfg(test)]
+    pub(crate) fn small() -> Self {
+        Self {
+            n_layer: 3,
+            n_embd: 8,
+            n_head: 2,
+            n_kv_head: 1,
+            head_dim: 4,
+            n_ff: 16,
+            n_vocab: 32,
+            n_context: 1000,
+            norm: NormKind::Rms(1e-5),
+            positions: Positions::Learned,
+            mlp: Mlp::Gelu,
+        }
+    }
 }

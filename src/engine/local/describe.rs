@@ -9,16 +9,13 @@
 //! against the other.
 
 use super::LoadError;
-use super::architecture::{Architecture, Mlp, NormKind};
+use super::architecture::{Architecture, NormKind};
 use super::families::{Bias, Head, Layout, Qkv};
-use super::head::HEAD_ROWS;
+use super::limits::{WAVE_ROWS, work_bytes};
 use super::load::{architecture, numbered};
-use super::sweep::WAVE_ROWS;
+use super::pool::{F32_BYTES, Sizes};
 use super::weights::Weights;
 use crate::model::Model;
-
-/// Bytes of an f32.
-const F32_BYTES: u64 = 4;
 
 /// Memory that the engine takes, in bytes, beside what the process takes anyway.
 ///
@@ -61,8 +58,8 @@ pub fn check(model: &Model) -> Result<Memory, LoadError> {
     weights.finish()?;
     Ok(Memory {
         weights_bytes: F32_BYTES * n_weights,
-        token_bytes: token_bytes(&architecture),
-        work_bytes: work_bytes(&architecture),
+        token_bytes: Sizes::new(&architecture).token_bytes(),
+        work_bytes: work_bytes(&architecture, WAVE_ROWS),
     })
 }
 
@@ -163,23 +160,6 @@ impl List {
             self.norm(&numbered(name, i), a.n_embd, a.norm);
         }
     }
-}
-
-/// Keys and values: 2 · L · G · D floats.
-fn token_bytes(a: &Architecture) -> u64 {
-    F32_BYTES * (2 * a.n_layer * a.kv_width()) as u64
-}
-
-/// What a wave has in memory at its widest place, the MLP: the residual stream and its
-/// norm, the product (2F where gated, twice, since a product is copied out of its
-/// tensor), and F; and the logits of the rows that pass the head together, twice too.
-fn work_bytes(a: &Architecture) -> u64 {
-    let n_up = match a.mlp {
-        Mlp::Gelu => a.n_ff,
-        Mlp::SwiGlu => 2 * a.n_ff,
-    };
-    let row = 2 * a.n_embd + 2 * n_up + a.n_ff;
-    F32_BYTES * (WAVE_ROWS * row + 2 * HEAD_ROWS * a.n_vocab) as u64
 }
 
 #[cfg(test)]
@@ -288,9 +268,9 @@ mod tests {
         // Embedding and head 2·320·32; in each of 2 layers q 32·32, k and v 16·32, output
         // 32·32, three times 64·32, two norms of 32; one norm of 32: 39 072 floats.
         assert_eq!(memory.weights_bytes, 4 * 39_072);
-        // Keys and values, 2 layers, 2 heads of 8.
-        assert_eq!(memory.token_bytes, 4 * 2 * 2 * 2 * 8);
-        // 256 rows of 2·32 + 2·2·64 + 64 floats, and twice 64 rows of 320 logits.
-        assert_eq!(memory.work_bytes, 4 * (256 * 384 + 2 * 64 * 320));
+        // Keys and values, 2 layers, 2 heads of 8, values padded to 32.
+        assert_eq!(memory.token_bytes, 4 * 2 * 2 * (8 + 32));
+        // 256 rows of 2·32 + 2·6·8 + 3·64 floats, and 32 rows of 320 logits.
+        assert_eq!(memory.work_bytes, 4 * (256 * 352 + 32 * 320));
     }
 }

@@ -1,238 +1,166 @@
-//! Generation: many sequences decoded as rows of one product.
+//! Generations: sequences that are written one token per step.
 //!
-//! Prompts enter through the trie, so what they share is computed once per group.
-//! Live sequences then advance together, one row each; finished ones make room for
-//! the next group. What a sequence writes does not depend on its neighbours: a row
-//! has the same bits in any company, and draws come from the sequence's own stream.
+//! A [`Slot`] holds the blocks of its prompt, shared with whoever shares the prompt,
+//! and small blocks of its own that are allocated as it grows. What a sequence writes
+//! does not depend on its neighbours: a row has the same bits in any company, and draws
+//! come from the sequence's own stream.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
-use super::decoder::{Decoder, Segment, Wave};
-use super::head;
-use super::kv::{BlockId, KvStore};
+use super::decoder::{Segment, Wave};
+use super::pool::{Block, Pool, Sizes};
+use super::reading::Turn;
 use super::sample::Chooser;
-use super::sweep::{Keep, Sweep, WAVE_ROWS};
-use super::trie::Trie;
-use crate::engine::{EngineError, Stop};
+use super::stops::{StopWatch, first_stop};
+use super::window::Task;
 use crate::model::tokenizer::Tokenizer;
-use crate::request::{Failure, FinishReason, GenerationParams, Outcome, Response};
+use crate::request::{Failure, FinishReason, GenerationParams, Outcome, Response, Work};
 
-/// Sequences that advance together.
-const SLOTS: usize = 32;
-
-/// One generation request, with the index under which it is answered.
-#[derive(Debug, Clone)]
-pub(crate) struct Task<'a> {
-    pub index: usize,
-    pub tokens: &'a [u32],
-    pub params: Arc<GenerationParams>,
-}
+/// Tokens of a block of a slot's own.
+const OWN_TOKENS: usize = 64;
 
 /// What generation needs to know of the model besides its weights.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ending<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Ids that end a text.
     pub eos: &'a [u32],
+    /// Positions of the model.
+    pub n_context: usize,
 }
 
 /// A sequence being written.
-struct Slot<'a> {
-    task: &'a Task<'a>,
-    /// Blocks of the prompt, then the slot's own, with their lengths.
-    past: Vec<(BlockId, usize)>,
-    own: BlockId,
+pub(crate) struct Slot<'a> {
+    task: Task<'a>,
+    params: &'a GenerationParams,
+    /// Blocks of the prompt, then the slot's own that are full.
+    past: Vec<Rc<Block>>,
+    /// The one that is being filled.
+    own: Option<Rc<Block>>,
+    /// Generated tokens that went through the model.
+    n_fed: usize,
+    reserved_bytes: u64,
     chooser: Chooser,
+    watch: StopWatch,
     generated: Vec<u32>,
 }
 
-/// Answers `tasks`; returns early, with some unanswered, once a stop is seen.
-pub(crate) fn run(
-    decoder: &Decoder,
-    ending: &Ending<'_>,
-    tasks: &[Task<'_>],
-    stop: &Stop,
-    deliver: &mut dyn FnMut(usize, Outcome),
-) -> Result<(), EngineError> {
-    let mut order: Vec<&Task<'_>> = tasks.iter().collect();
-    order.sort_by(|a, b| a.tokens.cmp(b.tokens).then(a.index.cmp(&b.index)));
-    let mut queue: VecDeque<&Task<'_>> = order.into();
-    let a = &decoder.architecture;
-    let mut kv = KvStore::new(a.n_layer, a.n_kv_head, a.head_dim);
-    let mut uses = Uses::default();
-    let mut slots: Vec<Slot<'_>> = Vec::new();
-    while !(queue.is_empty() && slots.is_empty()) {
-        if slots.len() <= SLOTS / 2 && !queue.is_empty() {
-            let n = queue.len().min(SLOTS - slots.len());
-            let group: Vec<&Task<'_>> = queue.drain(..n).collect();
-            let Some(entered) = enter(decoder, ending, &group, &mut kv, &mut uses, stop, deliver)?
-            else {
-                return Ok(());
-            };
-            slots.extend(entered);
-        }
-        if slots.is_empty() {
-            continue;
-        }
-        let wave = step_wave(&slots);
-        let rows: Vec<usize> = (0..slots.len()).collect();
-        let Some(hidden) = decoder.forward(&wave, &rows, &mut kv, stop)? else {
-            return Ok(());
-        };
-        slots = advance(decoder, ending, slots, &hidden, deliver, &mut kv, &mut uses)?;
-    }
-    Ok(())
+/// The most generated tokens that go through the model: the last one need not.
+fn most_fed(params: &GenerationParams, n_prompt: usize, n_context: usize) -> usize {
+    let most = params.max_tokens.saturating_sub(1);
+    most.min(n_context.saturating_sub(n_prompt))
 }
 
-/// Computes a group of prompts and draws the first token of each.
-fn enter<'a>(
-    decoder: &Decoder,
-    ending: &Ending<'_>,
-    group: &[&'a Task<'a>],
-    kv: &mut KvStore,
-    uses: &mut Uses,
-    stop: &Stop,
-    deliver: &mut dyn FnMut(usize, Outcome),
-) -> Result<Option<Vec<Slot<'a>>>, EngineError> {
-    let prompts: Vec<&[u32]> = group.iter().map(|it| it.tokens).collect();
-    let trie = Trie::new(&prompts, WAVE_ROWS);
-    let width = decoder.architecture.n_embd;
-    let mut ends: Vec<Vec<f32>> = vec![Vec::new(); trie.nodes.len()];
-    let wanted = |node: usize| {
-        let is_end = trie.last_node.contains(&node);
-        if is_end {
-            vec![trie.nodes[node].span.len() - 1]
-        } else {
-            Vec::new()
-        }
+/// Keys and values of what a task writes at most; 0 for a likelihood.
+pub(crate) fn own_bytes(task: &Task<'_>, sizes: Sizes, n_context: usize) -> u64 {
+    let Work::Generation(params) = &task.request.work else {
+        return 0;
     };
-    let sweep = Sweep {
-        decoder,
-        sequences: &prompts,
-        trie: &trie,
-        keep: Keep::All,
-    };
-    let blocks = sweep.run(kv, stop, wanted, |rows, hidden| {
-        for (row, hidden) in rows.iter().zip(hidden.chunks_exact(width)) {
-            ends[row.node] = hidden.to_vec();
-        }
-        Ok(())
-    })?;
-    let Some(blocks) = blocks else {
-        return Ok(None);
-    };
-    let mut slots = Vec::new();
-    let mut hidden = Vec::new();
-    for (i, task) in group.iter().enumerate() {
-        let path = trie.path(trie.last_node[i]);
-        let past: Vec<(BlockId, usize)> = path
-            .into_iter()
-            .map(|it| (blocks[it], trie.nodes[it].span.len()))
-            .collect();
-        for (block, _) in &past {
-            uses.add(*block);
-        }
-        hidden.extend_from_slice(&ends[trie.last_node[i]]);
-        slots.push(Slot {
+    let n_fed = most_fed(params, task.fed().len(), n_context);
+    let n_full = (n_fed / OWN_TOKENS) as u64;
+    n_full
+        .saturating_mul(sizes.kept_bytes(OWN_TOKENS))
+        .saturating_add(sizes.kept_bytes(n_fed % OWN_TOKENS))
+}
+
+impl<'a> Slot<'a> {
+    /// A sequence whose prompt is computed and lies in `past`.
+    pub(crate) fn new(task: Task<'a>, params: &'a GenerationParams, past: Vec<Rc<Block>>) -> Self {
+        Self {
             task,
+            params,
             past,
-            own: kv.kept(task.params.max_tokens),
-            chooser: Chooser::new(&task.params, task.tokens),
+            own: None,
+            n_fed: 0,
+            reserved_bytes: 0,
+            chooser: Chooser::new(params, task.fed()),
+            watch: StopWatch::default(),
             generated: Vec::new(),
+        }
+    }
+
+    /// Index of the request.
+    pub(crate) fn index(&self) -> usize {
+        self.task.index
+    }
+
+    /// Rows that the request takes if nothing is shared, as far as it has come.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.task.fed().len() + self.n_fed
+    }
+
+    /// Bytes that the sequence may take from its first step to its end.
+    pub(crate) fn own_bytes(&self, ending: &Ending<'_>, sizes: Sizes) -> u64 {
+        own_bytes(&self.task, sizes, ending.n_context)
+    }
+
+    fn most_fed(&self, ending: &Ending<'_>) -> usize {
+        most_fed(self.params, self.task.fed().len(), ending.n_context)
+    }
+
+    /// Sets room aside for all that is to come.
+    pub(crate) fn reserve(&mut self, ending: &Ending<'_>, pool: &mut Pool) {
+        self.reserved_bytes = self.own_bytes(ending, pool.sizes());
+        pool.reserve(self.reserved_bytes);
+    }
+
+    /// Adds the newest token to a wave; returns its row.
+    pub(crate) fn feed(&mut self, ending: &Ending<'_>, pool: &mut Pool, wave: &mut Wave) -> usize {
+        if self.n_fed.is_multiple_of(OWN_TOKENS) {
+            self.past.extend(self.own.take());
+            let n_tokens = OWN_TOKENS.min(self.most_fed(ending) - self.n_fed);
+            let n_bytes = pool.sizes().kept_bytes(n_tokens);
+            pool.unreserve(n_bytes);
+            self.reserved_bytes -= n_bytes;
+            self.own = Some(pool.kept(n_tokens));
+        }
+        let own = self.own.as_ref().expect("made for the first token");
+        let row = wave.tokens.len();
+        let newest = self.generated.last();
+        wave.tokens
+            .push(*newest.expect("a live slot has a token to feed"));
+        wave.segments.push(Segment {
+            rows: row..row + 1,
+            start: self.n_rows(),
+            past: self.past.iter().map(|it| (it.id, it.n_tokens)).collect(),
+            block: own.id,
         });
+        self.n_fed += 1;
+        row
     }
-    advance(decoder, ending, slots, &hidden, deliver, kv, uses).map(Some)
-}
 
-/// The wave that feeds every slot's newest token.
-fn step_wave(slots: &[Slot<'_>]) -> Wave {
-    let newest = |it: &Slot<'_>| {
-        *it.generated
-            .last()
-            .expect("a live slot has a token to feed")
-    };
-    Wave {
-        tokens: slots.iter().map(newest).collect(),
-        segments: slots
-            .iter()
-            .enumerate()
-            .map(|(row, slot)| Segment {
-                rows: row..row + 1,
-                start: slot.task.tokens.len() + slot.generated.len() - 1,
-                past: slot.past.clone(),
-                block: slot.own,
-            })
-            .collect(),
+    /// Draws what the next choice needs of chance.
+    pub(crate) fn draw(&mut self) {
+        self.chooser.draw();
     }
-}
 
-/// Chooses every slot's next token from its hidden row; answers and drops the finished.
-fn advance<'a>(
-    decoder: &Decoder,
-    ending: &Ending<'_>,
-    mut slots: Vec<Slot<'a>>,
-    hidden: &[f32],
-    deliver: &mut dyn FnMut(usize, Outcome),
-    kv: &mut KvStore,
-    uses: &mut Uses,
-) -> Result<Vec<Slot<'a>>, EngineError> {
-    let choosers: Vec<std::sync::Mutex<&mut Chooser>> = slots
-        .iter_mut()
-        .map(|it| std::sync::Mutex::new(&mut it.chooser))
-        .collect();
-    let chosen = head::for_logits(decoder, hidden, |row, logits, summary| {
-        let mut chooser = choosers[row].lock().expect("a chooser does not panic");
-        summary
-            .log_sum_exp
-            .is_finite()
-            .then(|| chooser.choose(logits, summary.argmax))
-    });
-    drop(choosers);
-    let n_context = decoder.architecture.n_context;
-    let mut live = Vec::new();
-    for (mut slot, token) in slots.into_iter().zip(chosen) {
-        let outcome = match token {
-            None => Some(Err(Failure::NonFinite)),
-            Some(token) => slot.push(token, ending, n_context).map(Ok),
+    /// How the next token is chosen.
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        Turn(&self.chooser)
+    }
+
+    /// Takes the next token, `None` if the logits were not finite; returns the outcome if
+    /// the generation is over.
+    pub(crate) fn push(&mut self, token: Option<u32>, ending: &Ending<'_>) -> Option<Outcome> {
+        let Some(token) = token else {
+            return Some(Err(Failure::NonFinite));
         };
-        if let Some(outcome) = outcome {
-            deliver(slot.task.index, outcome);
-            slot.past
-                .iter()
-                .for_each(|(block, _)| uses.release(*block, kv));
-            kv.remove(slot.own);
-        } else {
-            live.push(slot);
-        }
-    }
-    Ok(live)
-}
-
-impl Slot<'_> {
-    /// Takes the next token; returns the response if the generation is over.
-    fn push(&mut self, token: u32, ending: &Ending<'_>, n_context: usize) -> Option<Response> {
-        let params = &self.task.params;
         if ending.eos.contains(&token) {
-            return Some(self.respond(ending, FinishReason::Eos));
+            return Some(Ok(self.respond(ending, FinishReason::Eos)));
         }
+        self.chooser.remember(token);
         self.generated.push(token);
-        if !params.stop.is_empty() {
-            let text = ending.tokenizer.decode(&self.generated, true);
-            if first_stop(&text, &params.stop).is_some() {
-                return Some(self.respond(ending, FinishReason::Stop));
-            }
+        if self.watch.push(ending.tokenizer, token, &self.params.stop) {
+            return Some(Ok(self.respond(ending, FinishReason::Stop)));
         }
-        // The token just chosen would be fed at this position.
-        let position = self.task.tokens.len() + self.generated.len() - 1;
-        if self.generated.len() == params.max_tokens || position == n_context {
-            return Some(self.respond(ending, FinishReason::Length));
-        }
-        None
+        // The token just chosen would be fed next.
+        let is_last = self.n_fed == self.most_fed(ending);
+        is_last.then(|| Ok(self.respond(ending, FinishReason::Length)))
     }
 
     fn respond(&self, ending: &Ending<'_>, finish_reason: FinishReason) -> Response {
         let mut text = ending.tokenizer.decode(&self.generated, true);
-        if let Some(cut) = first_stop(&text, &self.task.params.stop) {
+        if let Some(cut) = first_stop(&text, &self.params.stop) {
             text.truncate(cut);
         }
         Response::Generation {
@@ -241,35 +169,33 @@ impl Slot<'_> {
             finish_reason,
         }
     }
-}
 
-/// Where the earliest stop text begins.
-fn first_stop(text: &str, stop: &[String]) -> Option<usize> {
-    stop.iter().filter_map(|it| text.find(it.as_str())).min()
-}
-
-/// How many live sequences still need a prompt block.
-#[derive(Debug, Default)]
-struct Uses(Vec<(BlockId, usize)>);
-
-impl Uses {
-    fn add(&mut self, block: BlockId) {
-        match self.0.iter_mut().find(|it| it.0 == block) {
-            Some(it) => it.1 += 1,
-            None => self.0.push((block, 1)),
+    /// Gives everything back.
+    pub(crate) fn release(self, pool: &mut Pool) {
+        pool.unreserve(self.reserved_bytes);
+        for block in self.past.into_iter().chain(self.own) {
+            pool.release(block);
         }
     }
+}
 
-    fn release(&mut self, block: BlockId, kv: &mut KvStore) {
-        let at = self
-            .0
-            .iter()
-            .position(|it| it.0 == block)
-            .expect("a released block was in use");
-        self.0[at].1 -= 1;
-        if self.0[at].1 == 0 {
-            self.0.swap_remove(at);
-            kv.remove(block);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Sampling;
+
+    #[test]
+    fn the_last_token_is_not_fed() {
+        let params = |max_tokens| GenerationParams {
+            max_tokens,
+            stop: vec![],
+            sampling: Sampling::Greedy,
+            repetition_penalty: 1.0,
+        };
+        assert_eq!(most_fed(&params(5), 10, 100), 4);
+        // Positions 10 and 11 are left; what row 11 predicts is the third token.
+        assert_eq!(most_fed(&params(5), 10, 12), 2);
+        assert_eq!(most_fed(&params(5), 12, 12), 0);
+        assert_eq!(most_fed(&params(0), 3, 12), 0);
     }
 }

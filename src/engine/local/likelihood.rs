@@ -1,38 +1,33 @@
-//! Log-likelihoods of continuations, through the trie.
-//!
-//! Row `t` of a sequence predicts token `t + 1`, so the last token is never fed:
-//!
-//! ```text
-//! token          0 1 2 3 | 4 5 6     first_scored = 4
-//! fed            0 1 2 3   4 5
-//! predicted by         3   4 5       rows 3, 4, 5
-//! ```
+//! Log-likelihoods of continuations: which rows predict them, and their values so far.
 //!
 //! The row at a branch serves the first token of every continuation behind it.
 
-use super::decoder::Decoder;
-use super::head;
-use super::kv::KvStore;
-use super::sweep::{Keep, Sweep, WAVE_ROWS};
-use super::trie::Trie;
-use crate::engine::{EngineError, Stop};
-use crate::request::{Failure, Outcome, Response};
+use std::ops::Range;
 
-/// One likelihood request, with the index under which it is answered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Task<'a> {
-    pub index: usize,
-    pub tokens: &'a [u32],
-    pub first_scored: usize,
-}
+use super::reading::RowScan;
+use super::trie::Trie;
+use super::window::Task;
+use crate::request::{Failure, Outcome, Response, Work};
 
 /// One scored token: which row of a node predicts it, and where its value goes.
-#[derive(Debug, Clone, Copy)]
-struct Pick {
-    offset: usize,
-    task: usize,
-    nth: usize,
-    token: u32,
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pick {
+    /// Offset in the node's span.
+    pub offset: usize,
+    task: u32,
+    nth: u32,
+    /// The token.
+    pub token: u32,
+}
+
+/// The likelihoods of a window.
+pub(crate) struct Likelihoods<'t, 'a> {
+    tasks: &'t [Task<'a>],
+    /// By node, then offset, then task.
+    picks: Vec<Pick>,
+    /// Where a node's picks begin; one more at the end.
+    first_of_node: Vec<usize>,
+    partials: Vec<Partial>,
 }
 
 /// A task's values so far.
@@ -43,83 +38,68 @@ struct Partial {
     is_finite: bool,
 }
 
-/// Answers `tasks`; returns early, with some unanswered, once a stop is seen.
-pub(crate) fn run(
-    decoder: &Decoder,
-    tasks: &[Task<'_>],
-    stop: &Stop,
-    deliver: &mut dyn FnMut(usize, Outcome),
-) -> Result<(), EngineError> {
-    if tasks.is_empty() {
-        return Ok(());
-    }
-    let fed: Vec<&[u32]> = tasks
-        .iter()
-        .map(|it| &it.tokens[..it.tokens.len() - 1])
-        .collect();
-    let trie = Trie::new(&fed, WAVE_ROWS);
-    let picks = picks_by_node(tasks, &trie);
-    let mut partials: Vec<Partial> = tasks.iter().map(Partial::new).collect();
-    let a = &decoder.architecture;
-    let mut kv = KvStore::new(a.n_layer, a.n_kv_head, a.head_dim);
-    let wanted = |node: usize| {
-        let mut offsets: Vec<usize> = picks[node].iter().map(|it| it.offset).collect();
-        offsets.dedup();
-        offsets
-    };
-    let sweep = Sweep {
-        decoder,
-        sequences: &fed,
-        trie: &trie,
-        keep: Keep::Nothing,
-    };
-    sweep.run(&mut kv, stop, wanted, |rows, hidden| {
-        let mut here = Vec::new();
-        let mut asked = Vec::new();
-        for (row, wanted) in rows.iter().enumerate() {
-            let of_node = &picks[wanted.node];
-            let start = of_node.partition_point(|it| it.offset < wanted.offset);
-            let of_row = of_node[start..]
-                .iter()
-                .take_while(|it| it.offset == wanted.offset);
-            for pick in of_row {
-                here.push(*pick);
-                asked.push(head::Pick {
-                    row,
-                    token: pick.token,
-                });
-            }
+impl<'t, 'a> Likelihoods<'t, 'a> {
+    /// The likelihoods among `tasks`, whose rows are those of `trie`.
+    pub(crate) fn new(tasks: &'t [Task<'a>], trie: &Trie) -> Self {
+        let mut first_of_node = vec![0; trie.nodes.len() + 1];
+        for_picks(tasks, trie, |node, _| first_of_node[node + 1] += 1);
+        for node in 0..trie.nodes.len() {
+            first_of_node[node + 1] += first_of_node[node];
         }
-        let (summaries, logits) = head::scan(decoder, &hidden, &asked);
-        let picked = here
-            .iter()
-            .zip(&asked)
-            .zip(logits)
-            .map(|((pick, asked), logit)| {
-                let summary = summaries[asked.row];
-                let logit = f64::from(logit);
-                let logprob = (logit - summary.log_sum_exp).min(0.0) as f32;
-                let is_finite = summary.log_sum_exp.is_finite() && !logit.is_nan();
-                (*pick, logprob, summary.argmax == pick.token, is_finite)
-            });
-        for (pick, logprob, is_argmax, is_finite) in picked {
-            let partial = &mut partials[pick.task];
-            partial.logprobs[pick.nth] = logprob;
-            partial.is_argmax[pick.nth] = is_argmax;
-            partial.is_finite &= is_finite;
+        let mut picks = vec![Pick::default(); first_of_node[trie.nodes.len()]];
+        let mut end_of_node = first_of_node.clone();
+        for_picks(tasks, trie, |node, pick| {
+            picks[end_of_node[node]] = pick;
+            end_of_node[node] += 1;
+        });
+        for node in 0..trie.nodes.len() {
+            let of_node = &mut picks[first_of_node[node]..first_of_node[node + 1]];
+            of_node.sort_unstable_by_key(|it| (it.offset, it.task));
+        }
+        Self {
+            tasks,
+            picks,
+            first_of_node,
+            partials: tasks.iter().map(Partial::new).collect(),
+        }
+    }
+
+    /// What is read from some rows of a node, by ascending offset.
+    pub(crate) fn picks_of(&self, node: usize, offsets: &Range<usize>) -> &[Pick] {
+        let picks = &self.picks[self.first_of_node[node]..self.first_of_node[node + 1]];
+        let start = picks.partition_point(|it| it.offset < offsets.start);
+        let end = picks.partition_point(|it| it.offset < offsets.end);
+        &picks[start..end]
+    }
+
+    /// Takes what a row says of its picks, in their order; returns who is answered by it.
+    pub(crate) fn take(
+        &mut self,
+        node: usize,
+        offset: usize,
+        scan: &RowScan,
+    ) -> Vec<(Task<'a>, Outcome)> {
+        let picks = self.picks_of(node, &(offset..offset + 1)).to_vec();
+        let mut answered = Vec::new();
+        for (pick, logit) in picks.into_iter().zip(&scan.picked) {
+            let partial = &mut self.partials[pick.task as usize];
+            let nth = pick.nth as usize;
+            let logprob = f64::from(*logit) - scan.log_sum_exp;
+            partial.logprobs[nth] = logprob.min(0.0) as f32;
+            partial.is_argmax[nth] = scan.argmax == pick.token;
+            partial.is_finite &= scan.log_sum_exp.is_finite() && !logit.is_nan();
             partial.n_missing -= 1;
             if partial.n_missing == 0 {
-                deliver(tasks[pick.task].index, partial.take());
+                answered.push((self.tasks[pick.task as usize], partial.take()));
             }
         }
-        Ok(())
-    })?;
-    Ok(())
+        answered
+    }
 }
 
 impl Partial {
     fn new(task: &Task<'_>) -> Self {
-        let n = task.tokens.len() - task.first_scored;
+        let n = task.n_scored();
         Self {
             logprobs: vec![0.0; n],
             is_argmax: vec![false; n],
@@ -139,27 +119,28 @@ impl Partial {
     }
 }
 
-/// For every node, what is read from its rows, by ascending offset.
-fn picks_by_node(tasks: &[Task<'_>], trie: &Trie) -> Vec<Vec<Pick>> {
-    let mut picks: Vec<Vec<Pick>> = vec![Vec::new(); trie.nodes.len()];
-    for (task, it) in tasks.iter().enumerate() {
-        let rows = it.first_scored - 1..it.tokens.len() - 1;
-        let mut node = Some(trie.last_node[task]);
+/// Calls `each(node, pick)` for every scored token.
+fn for_picks(tasks: &[Task<'_>], trie: &Trie, mut each: impl FnMut(usize, Pick)) {
+    for (task, it) in (0u32..).zip(tasks) {
+        let Work::Loglikelihood { first_scored } = it.request.work else {
+            continue;
+        };
+        let tokens = &it.request.tokens;
+        // The row of the token before predicts a token.
+        let rows = first_scored - 1..tokens.len() - 1;
+        let mut node = Some(trie.last_node[task as usize]);
         while let Some(index) = node {
             let span = &trie.nodes[index].span;
             for row in rows.start.max(span.start)..rows.end.min(span.end) {
-                picks[index].push(Pick {
+                let pick = Pick {
                     offset: row - span.start,
                     task,
-                    nth: row - rows.start,
-                    token: it.tokens[row + 1],
-                });
+                    nth: (row - rows.start) as u32,
+                    token: tokens[row + 1],
+                };
+                each(index, pick);
             }
             node = trie.nodes[index].parent.filter(|_| rows.start < span.start);
         }
     }
-    for picks in &mut picks {
-        picks.sort_by_key(|it| (it.offset, it.task));
-    }
-    picks
 }

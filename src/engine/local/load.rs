@@ -440,7 +440,7 @@ fn refuse_too_large(n_parameters: u64) -> Result<(), LoadError> {
 }
 
 /// Memory that can be taken without swapping, where the system tells.
-fn free_memory_bytes() -> Option<u64> {
+pub(super) fn free_memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()

@@ -214,7 +214,7 @@ mod tests {
 
     fn stored(n_rows: usize, n_columns: usize, first: usize) -> Stored<'static> {
         let values = (0..n_rows * n_columns).map(|i| (first + i) as f32);
-        Stored::of_f32(values.collect(), n_rows, n_columns)
+        Stored::of_f32(&values.collect::<Vec<_>>(), n_rows, n_columns)
     }
 
     /// Row by row, as many columns as there are.

@@ -1,7 +1,11 @@
 //! The local engine: a decoder on this machine's CPU.
 //!
-//! Requests of one call form a trie over their tokens; what they share is computed
-//! once. A score is a function of weights and token ids alone: the same bits for
+//! Requests of one call, scored or written on, form a trie over their tokens; what they
+//! share is computed once. Memory is bounded whatever their number: the trie exists for
+//! a window of [`Limits::window`] tokens at a time, keys and values for one path of it and
+//! for [`Limits::n_slots`] sequences that are being written, activations for a wave of
+//! [`Limits::wave_rows`] rows; beside them stand only the requests themselves and 16
+//! bytes for each. What does not fit is refused before anything is computed. A score is a function of weights and token ids alone: the same bits for
 //! any batch, order, number of threads and place in the trie. Weights are decoded
 //! to f32, activations are never quantised.
 
@@ -15,25 +19,33 @@ mod head;
 mod kernel;
 mod kv;
 mod likelihood;
+mod limits;
 mod load;
 mod matrix;
 mod ops;
+mod pool;
+mod reading;
 mod sample;
+mod schedule;
+mod stops;
 mod sweep;
 mod trie;
 mod vector;
 mod weights;
+mod window;
 
 pub use describe::{Memory, check};
+pub use limits::Limits;
 pub use load::LoadError;
 
 use std::sync::Arc;
 
-use super::{Capabilities, Engine, EngineError, Stop};
+use super::{Capabilities, Engine, EngineError, Rows, Stop};
 use crate::model::Model;
 use crate::model::tokenizer::Tokenizer;
-use crate::request::{Answerer, Digest, Failure, Outcome, Request, Work};
+use crate::request::{Answerer, Digest, Failure, FinishReason, Outcome, Request, Response, Work};
 use decoder::Decoder;
+use window::Task;
 
 /// Names the arithmetic of this engine; part of every stored answer's key.
 ///
@@ -62,6 +74,9 @@ pub struct LocalEngine {
     tokenizer: Arc<Tokenizer>,
     eos: Vec<u32>,
     answerer: Answerer,
+    /// Bytes that answering may take. Read once, since memory that one call gave back may
+    /// not count as free at the next.
+    memory_bytes: Option<u64>,
 }
 
 impl LocalEngine {
@@ -83,6 +98,7 @@ impl LocalEngine {
             tokenizer: Arc::clone(&model.tokenizer),
             eos: model.eos.clone(),
             answerer: answerer(model),
+            memory_bytes: limits::usable_bytes(),
         })
     }
 
@@ -92,24 +108,79 @@ impl LocalEngine {
     ///
     /// [`EngineError`] if a product fails.
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let a = &self.decoder.architecture;
-        let mut kv = kv::KvStore::new(a.n_layer, a.n_kv_head, a.head_dim);
-        let trie = trie::Trie::new(&[tokens], sweep::WAVE_ROWS);
+        let mut pool = pool::Pool::new(&self.decoder.architecture, u64::MAX);
+        let block = pool.kept(tokens.len());
         let mut rows = Vec::new();
-        let all = |node: usize| (0..trie.nodes[node].span.len()).collect();
-        let sweep = sweep::Sweep {
-            decoder: &self.decoder,
-            sequences: &[tokens],
-            trie: &trie,
-            keep: sweep::Keep::Nothing,
-        };
-        sweep.run(&mut kv, &Stop::new(), all, |_, hidden| {
+        for start in (0..tokens.len()).step_by(limits::WAVE_ROWS) {
+            let end = tokens.len().min(start + limits::WAVE_ROWS);
+            let wave = decoder::Wave {
+                tokens: tokens[start..end].to_vec(),
+                segments: vec![decoder::Segment {
+                    rows: 0..end - start,
+                    start,
+                    past: Vec::new(),
+                    block: block.id,
+                }],
+            };
+            let wanted: Vec<usize> = (0..end - start).collect();
+            let hidden = self
+                .decoder
+                .forward(&wave, &wanted, &mut pool.kv, &Stop::new())?;
+            let hidden = hidden.unwrap_or_default();
             rows.extend(head::for_logits(&self.decoder, &hidden, |_, it, _| {
                 it.to_vec()
             }));
-            Ok(())
-        })?;
+        }
         Ok(rows)
+    }
+
+    /// As [`Engine::run`], cut to size by `limits`; no answer depends on them.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] if the requests do not fit in memory, or a product fails.
+    pub fn run_within(
+        &self,
+        limits: &Limits,
+        requests: &[Request],
+        stop: &Stop,
+        deliver: &mut dyn FnMut(usize, Outcome),
+    ) -> Result<Rows, EngineError> {
+        let mut tasks = Vec::with_capacity(requests.len());
+        for (index, request) in requests.iter().enumerate() {
+            match self.at_once(request) {
+                Some(outcome) => deliver(index, outcome),
+                None => tasks.push(Task { index, request }),
+            }
+        }
+        let ending = generate::Ending {
+            tokenizer: &self.tokenizer,
+            eos: &self.eos,
+            n_context: self.decoder.architecture.n_context,
+        };
+        let limits = Limits {
+            memory_bytes: limits.memory_bytes.or(self.memory_bytes),
+            ..*limits
+        };
+        schedule::run(&self.decoder, ending, tasks, &limits, stop, deliver)
+    }
+
+    /// The outcome of a request that takes no computing.
+    fn at_once(&self, request: &Request) -> Option<Outcome> {
+        if let Some(failure) = self.refuse(request) {
+            return Some(Err(failure));
+        }
+        let is_empty = match &request.work {
+            Work::Generation(params) => params.max_tokens == 0,
+            Work::Loglikelihood { .. } => false,
+        };
+        is_empty.then(|| {
+            Ok(Response::Generation {
+                tokens: Vec::new(),
+                text: String::new(),
+                finish_reason: FinishReason::Length,
+            })
+        })
     }
 
     /// Why `request` cannot be run, if it cannot.
@@ -160,35 +231,7 @@ impl Engine for LocalEngine {
         requests: &[Request],
         stop: &Stop,
         deliver: &mut dyn FnMut(usize, Outcome),
-    ) -> Result<(), EngineError> {
-        let mut likelihoods = Vec::new();
-        let mut generations = Vec::new();
-        for (index, request) in requests.iter().enumerate() {
-            if let Some(failure) = self.refuse(request) {
-                deliver(index, Err(failure));
-                continue;
-            }
-            match &request.work {
-                Work::Loglikelihood { first_scored } => likelihoods.push(likelihood::Task {
-                    index,
-                    tokens: &request.tokens,
-                    first_scored: *first_scored,
-                }),
-                Work::Generation(params) => generations.push(generate::Task {
-                    index,
-                    tokens: &request.tokens,
-                    params: Arc::clone(params),
-                }),
-            }
-        }
-        likelihood::run(&self.decoder, &likelihoods, stop, deliver)?;
-        if stop.is_raised() {
-            return Ok(());
-        }
-        let ending = generate::Ending {
-            tokenizer: &self.tokenizer,
-            eos: &self.eos,
-        };
-        generate::run(&self.decoder, &ending, &generations, stop, deliver)
+    ) -> Result<Rows, EngineError> {
+        self.run_within(&Limits::default(), requests, stop, deliver)
     }
 }

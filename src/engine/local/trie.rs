@@ -1,8 +1,10 @@
 //! Token sequences as a radix trie: what they share is there once.
 //!
-//! Nodes stand in pre-order, so a node's subtree is the contiguous range up to
-//! its `subtree_end`, and a parent always comes before its children. The cost of
-//! the work that follows is the number of distinct tokens, not of sequences.
+//! Sequences come sorted, which is what makes building cheap: two neighbours tell what
+//! all between them share. Nodes stand in pre-order, so a node's subtree is the
+//! contiguous range up to its `subtree_end`, and a parent always comes before its
+//! children. The cost of the work that follows is the number of distinct tokens, not
+//! of sequences.
 
 use std::ops::Range;
 
@@ -10,11 +12,11 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(crate) struct Trie {
     pub nodes: Vec<Node>,
-    /// For each sequence, the node at whose end it ends.
+    /// For each sequence, the node at whose end it ends; ascending.
     pub last_node: Vec<usize>,
 }
 
-/// A run of tokens without a branch.
+/// A run of tokens without a branch and without the end of a sequence inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     /// The node before, or none at the root of a tree.
@@ -28,75 +30,44 @@ pub(crate) struct Node {
 }
 
 impl Trie {
-    /// Builds the trie of non-empty sequences; runs are cut at `max_span` tokens.
-    pub(crate) fn new(sequences: &[&[u32]], max_span: usize) -> Self {
-        let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by(|a, b| sequences[*a].cmp(sequences[*b]));
+    /// Builds the trie of non-empty sequences in ascending order.
+    pub(crate) fn new(sequences: &[&[u32]]) -> Self {
+        debug_assert!(sequences.is_sorted(), "only neighbours are compared");
         let mut trie = Self {
             nodes: Vec::new(),
             last_node: vec![0; sequences.len()],
         };
         // Groups of sequences that agree on `depth` tokens, hanging under `parent`.
         // The stack is worked from the top, so children come out in order.
-        let mut stack: Vec<(Range<usize>, usize, Option<usize>)> = Vec::new();
-        trie.push_groups(sequences, &order, 0..order.len(), 0, None, &mut stack);
+        let mut stack: Vec<Group> = Vec::new();
+        push_groups(sequences, 0..sequences.len(), 0, None, &mut stack);
         while let Some((group, depth, parent)) = stack.pop() {
-            let (first, last) = (order[group.start], order[group.end - 1]);
+            let (first, last) = (group.start, group.end - 1);
             // Sorted, so what the first and the last share, all share.
-            let shared = common_prefix(sequences[first], sequences[last]);
-            let mut parent = parent;
-            for from in (depth..shared).step_by(max_span) {
-                let span = from..shared.min(from + max_span);
-                let node = Node {
-                    parent,
-                    sequence: first,
-                    span,
-                    subtree_end: 0,
-                };
-                trie.nodes.push(node);
-                parent = Some(trie.nodes.len() - 1);
-            }
-            let node = parent.expect("a group shares at least one token");
+            let further = common_prefix(&sequences[first][depth..], &sequences[last][depth..]);
+            let shared = depth + further;
+            let node = trie.nodes.len();
+            trie.nodes.push(Node {
+                parent,
+                sequence: first,
+                span: depth..shared,
+                subtree_end: 0,
+            });
             let ends = group
                 .clone()
-                .take_while(|i| sequences[order[*i]].len() == shared)
+                .take_while(|it| sequences[*it].len() == shared)
                 .count();
-            for i in &order[group.start..group.start + ends] {
-                trie.last_node[*i] = node;
-            }
-            let rest = group.start + ends..group.end;
-            trie.push_groups(sequences, &order, rest, shared, parent, &mut stack);
+            trie.last_node[first..first + ends].fill(node);
+            push_groups(
+                sequences,
+                first + ends..group.end,
+                shared,
+                Some(node),
+                &mut stack,
+            );
         }
         trie.close_subtrees();
         trie
-    }
-
-    /// Splits `range` by the token at `depth` and stacks the groups, last one first.
-    #[expect(
-        clippy::unused_self,
-        reason = "belongs to the construction, reads like a step of it"
-    )]
-    fn push_groups(
-        &self,
-        sequences: &[&[u32]],
-        order: &[usize],
-        range: Range<usize>,
-        depth: usize,
-        parent: Option<usize>,
-        stack: &mut Vec<(Range<usize>, usize, Option<usize>)>,
-    ) {
-        let from = stack.len();
-        let mut start = range.start;
-        while start < range.end {
-            let token = sequences[order[start]][depth];
-            let n = order[start..range.end]
-                .iter()
-                .take_while(|i| sequences[**i][depth] == token)
-                .count();
-            stack.push((start..start + n, depth, parent));
-            start += n;
-        }
-        stack[from..].reverse();
     }
 
     fn close_subtrees(&mut self) {
@@ -112,7 +83,7 @@ impl Trie {
 
     /// Number of distinct rows.
     #[cfg(test)]
-    fn n_rows(&self) -> usize {
+    pub(super) fn n_rows(&self) -> usize {
         self.nodes.iter().map(|it| it.span.len()).sum()
     }
 
@@ -125,7 +96,30 @@ impl Trie {
     }
 }
 
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+/// Sequences that agree up to a depth, that depth, and the node they hang under.
+type Group = (Range<usize>, usize, Option<usize>);
+
+/// Splits `range` by the token at `depth` and stacks the groups, last one first.
+fn push_groups(
+    sequences: &[&[u32]],
+    range: Range<usize>,
+    depth: usize,
+    parent: Option<usize>,
+    stack: &mut Vec<Group>,
+) {
+    let from = stack.len();
+    let mut rest = range;
+    while !rest.is_empty() {
+        let token = sequences[rest.start][depth];
+        let n = sequences[rest.clone()].partition_point(|it| it[depth] == token);
+        stack.push((rest.start..rest.start + n, depth, parent));
+        rest.start += n;
+    }
+    stack[from..].reverse();
+}
+
+/// Tokens that two sequences begin with alike.
+pub(super) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -147,8 +141,8 @@ mod tests {
 
     #[test]
     fn shared_tokens_are_there_once() {
-        let sequences: [&[u32]; 4] = [&[1, 2, 3, 4], &[1, 2, 5], &[1, 2, 3], &[9]];
-        let trie = Trie::new(&sequences, 100);
+        let sequences: [&[u32]; 4] = [&[1, 2, 3], &[1, 2, 3, 4], &[1, 2, 5], &[9]];
+        let trie = Trie::new(&sequences);
         let spans: Vec<_> = trie
             .nodes
             .iter()
@@ -172,11 +166,12 @@ mod tests {
         #[test]
         fn every_sequence_is_spelled_by_its_path(
             sequences in prop::collection::vec(prop::collection::vec(0u32..3, 1..12), 1..20),
-            max_span in 1usize..5,
         ) {
-            let views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-            let trie = Trie::new(&views, max_span);
-            for (i, sequence) in sequences.iter().enumerate() {
+            let mut views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+            views.sort_unstable();
+            let trie = Trie::new(&views);
+            prop_assert!(trie.last_node.is_sorted(), "in the order of the sequences");
+            for (i, sequence) in views.iter().enumerate() {
                 prop_assert_eq!(&spelled(&trie, &views, trie.last_node[i]), sequence);
             }
             let mut prefixes: Vec<&[u32]> =
@@ -185,7 +180,7 @@ mod tests {
             prefixes.dedup();
             prop_assert_eq!(trie.n_rows(), prefixes.len(), "one row per distinct prefix");
             for (i, node) in trie.nodes.iter().enumerate() {
-                prop_assert!(node.span.len() <= max_span);
+                prop_assert!(!node.span.is_empty());
                 prop_assert!(node.parent.is_none_or(|parent| parent < i));
             }
         }

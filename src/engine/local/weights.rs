@@ -385,7 +385,7 @@ impl Stored<'_> {
 #[cfg(test)]
 impl Stored<'static> {
     /// Row-major values, as a checkpoint would store them.
-    pub(crate) fn of_f32(values: Vec<f32>, n_rows: usize, n_columns: usize) -> Self {
+    pub(crate) fn of_f32(values: &[f32], n_rows: usize, n_columns: usize) -> Self {
         assert_eq!(values.len(), n_rows * n_columns);
         let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
         Self {

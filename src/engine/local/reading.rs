@@ -1,0 +1,122 @@
+//! Reads the vocabulary at rows: logits of given tokens, and tokens that are chosen.
+//!
+//! The one place that asks the head. A row that is only scored or continued greedily
+//! needs its maximum, its log-sum-exp and some logits; only draws and penalties need
+//! all logits of a row at once.
+
+use super::decoder::Decoder;
+use super::head::{self, RowSummary};
+use super::sample::Chooser;
+
+/// A sequence that continues at a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn<'a>(pub &'a Chooser);
+
+/// What is asked of one hidden row.
+#[derive(Debug, Default)]
+pub(crate) struct Question<'a> {
+    /// Tokens whose logits are wanted.
+    pub picks: &'a [u32],
+    /// Sequences that continue here.
+    pub turns: Vec<Turn<'a>>,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// Present if there were picks or a greedy turn.
+    pub scan: Option<RowScan>,
+    /// The next token of each sequence; `None` if the logits are not finite.
+    pub chosen: Vec<Option<u32>>,
+}
+
+/// What a row says without all of its logits.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RowScan {
+    /// `ln(sum(exp(logits)))`; not finite if some logit is NaN or +inf.
+    pub log_sum_exp: f64,
+    /// The most likely token; ties go to the lowest id.
+    pub argmax: u32,
+    /// Logits of the picked tokens, in their order.
+    pub picked: Vec<f32>,
+}
+
+impl Question<'_> {
+    fn needs_scan(&self) -> bool {
+        !self.picks.is_empty() || !self.turns.iter().all(|it| it.0.needs_logits())
+    }
+
+    fn needs_logits(&self) -> bool {
+        self.turns.iter().any(|it| it.0.needs_logits())
+    }
+}
+
+/// Answers one question per row of `hidden` (rows, E).
+pub(crate) fn read(decoder: &Decoder, hidden: &[f32], questions: &[Question<'_>]) -> Vec<Answer> {
+    let width = decoder.architecture.n_embd;
+    let mut answers: Vec<Answer> = questions.iter().map(|_| Answer::default()).collect();
+    let rows = 0..questions.len();
+    let scanned: Vec<usize> = rows
+        .clone()
+        .filter(|it| questions[*it].needs_scan())
+        .collect();
+    let picks: Vec<&[u32]> = scanned.iter().map(|it| questions[*it].picks).collect();
+    let scans = scan(decoder, &gather(hidden, width, &scanned), &picks);
+    for (row, scan) in scanned.into_iter().zip(scans) {
+        answers[row].scan = Some(scan);
+    }
+    let drawn: Vec<usize> = rows.filter(|it| questions[*it].needs_logits()).collect();
+    let choose = |row: usize, logits: &[f32], summary: RowSummary| -> Vec<Option<u32>> {
+        let turns = questions[drawn[row]].turns.iter();
+        let turns = turns.filter(|it| it.0.needs_logits());
+        let choose = |it: &Turn<'_>| it.0.choose(logits, summary.argmax);
+        turns
+            .map(|it| summary.log_sum_exp.is_finite().then(|| choose(it)))
+            .collect()
+    };
+    let choices = head::for_logits(decoder, &gather(hidden, width, &drawn), choose);
+    let mut choices = drawn.iter().zip(choices).peekable();
+    for (row, (answer, question)) in answers.iter_mut().zip(questions).enumerate() {
+        let drawn = choices.next_if(|it| *it.0 == row);
+        let mut drawn = drawn.into_iter().flat_map(|it| it.1);
+        let greedy = answer.scan.as_ref();
+        let greedy = greedy.and_then(|it| it.log_sum_exp.is_finite().then_some(it.argmax));
+        for turn in &question.turns {
+            answer.chosen.push(if turn.0.needs_logits() {
+                drawn.next().flatten()
+            } else {
+                greedy
+            });
+        }
+    }
+    answers
+}
+
+/// Log-sum-exp, most likely token and the picked logits of every row of `hidden`.
+fn scan(decoder: &Decoder, hidden: &[f32], picks: &[&[u32]]) -> Vec<RowScan> {
+    let asked: Vec<head::Pick> = picks
+        .iter()
+        .enumerate()
+        .flat_map(|(row, tokens)| {
+            tokens
+                .iter()
+                .map(move |token| head::Pick { row, token: *token })
+        })
+        .collect();
+    let (summaries, logits) = head::scan(decoder, hidden, &asked);
+    let mut logits = logits.into_iter();
+    let scans = summaries.into_iter().zip(picks);
+    scans
+        .map(|(summary, picks)| RowScan {
+            log_sum_exp: summary.log_sum_exp,
+            argmax: summary.argmax,
+            picked: logits.by_ref().take(picks.len()).collect(),
+        })
+        .collect()
+}
+
+/// Some rows of a matrix.
+fn gather(matrix: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    let rows = rows.iter().flat_map(|row| &matrix[row * width..][..width]);
+    rows.copied().collect()
+}
