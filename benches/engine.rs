@@ -13,8 +13,8 @@
 //! The peer is `quantized_llama`. Questions take turns for several rounds, so that what else the
 //! machine does meets all of them; every figure of every round is kept.
 //!
-//! `cargo bench --bench engine [-- --quick] [--rounds N] [--json FILE]`; needs the built-in model (fetched if
-//! absent). `RAYON_NUM_THREADS` and `CANDLE_NUM_THREADS` set the threads, all cores unless set.
+//! `cargo bench --bench engine [-- --quick] [--rounds N] [--only QUESTION]... [--json FILE]`; needs
+//! the built-in model (fetched if absent). `RAYON_NUM_THREADS` and `CANDLE_NUM_THREADS` set the threads, all cores unless set.
 
 use std::error::Error;
 use std::fs::File;
@@ -94,17 +94,19 @@ const QUICK: Effort = Effort {
 
 fn main() -> Fallible<()> {
     let (mut effort, mut n_rounds, mut json_path) = (&FULL, None, None);
+    let mut only: Vec<String> = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--bench" => {} // Cargo's own.
             "--quick" => effort = &QUICK,
             "--rounds" => n_rounds = Some(args.next().ok_or("`--rounds` needs a number")?.parse()?),
+            "--only" => only.push(args.next().ok_or("`--only` needs a question")?),
             "--json" => json_path = Some(args.next().ok_or("`--json` needs a file")?),
             _ => return Err(format!("unknown argument `{arg}`").into()),
         }
     }
-    let answers = Bench::new(effort)?.run(n_rounds.unwrap_or(effort.rounds))?;
+    let answers = Bench::new(effort)?.run(n_rounds.unwrap_or(effort.rounds), &only)?;
     for (question, unit) in QUESTIONS {
         let figure = median(&rounds(&answers, question));
         println!("{question:<16} {figure:>10.1} {unit}");
@@ -187,7 +189,8 @@ impl Bench {
     }
 
     /// Asks every question once per round.
-    fn run(mut self, n_rounds: usize) -> Fallible<Value> {
+    /// Asks every question, or `only` some, in each of the rounds.
+    fn run(mut self, n_rounds: usize, only: &[String]) -> Fallible<Value> {
         let mut rounds: IndexMap<&str, Vec<f64>> = IndexMap::new();
         let mut answers = json!({
             "threads": rayon::current_num_threads(),
@@ -199,6 +202,9 @@ impl Bench {
         });
         for _ in 0..n_rounds {
             for (question, _) in QUESTIONS {
+                if !only.is_empty() && !only.iter().any(|it| it == question) {
+                    continue;
+                }
                 let figure = match question {
                     "peak" => peak::gflop_per_s(self.effort.peak_steps),
                     "distinct" => self.distinct(&mut answers["loglikelihoods"])?,

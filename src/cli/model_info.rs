@@ -109,7 +109,9 @@ impl Known<'_> {
     fn json(&self) -> String {
         let memory = self.memory.map(|it| {
             json!({
-                "weights_bytes": it.weights_bytes,
+                "weights": if it.is_f32 { "f32" } else { "stored" },
+                "f32_bytes": it.f32_bytes,
+                "stored_bytes": it.stored_bytes,
                 "token_bytes": it.token_bytes,
                 "work_bytes": it.work_bytes,
             })
@@ -276,9 +278,14 @@ fn memory_text(memory: &Memory, n_context: Option<u64>) -> String {
         let full = bytes(memory.token_bytes.saturating_mul(n));
         format!(" ({full} for a whole context)")
     });
+    let (as_f32, as_stored) = (bytes(memory.f32_bytes), bytes(memory.stored_bytes));
+    let weights = if memory.is_f32 {
+        format!("{as_f32} of weights as f32 (as stored: {as_stored})")
+    } else {
+        format!("{as_stored} of weights as stored (as f32 {as_f32}, more than is free)")
+    };
     format!(
-        "{} of weights as f32\n+ {} per shared token{full}\n+ {} to compute in",
-        bytes(memory.weights_bytes),
+        "{weights}\n+ {} per shared token{full}\n+ {} to compute in",
         bytes(memory.token_bytes),
         bytes(memory.work_bytes),
     )
@@ -436,7 +443,8 @@ mod tests {
         assert_eq!(value["refused"], Json::Null);
         assert_eq!(value["header"]["n_kv_head"], 2);
         assert_eq!(value["header"]["tensors"]["is_head_tied"], false);
-        assert_eq!(value["memory"]["token_bytes"], 256);
+        assert_eq!(value["memory"]["token_bytes"], 640);
+        assert_eq!(value["memory"]["weights"], "f32");
         assert_eq!(value["model"]["n_vocab"], 320);
         assert!(value["model"]["special_tokens"].is_array());
     }

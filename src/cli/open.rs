@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use harness::engine;
 use harness::experiment::{
-    self, Device, Diagnostic, Diagnostics, Experiment, LocalModel, ModelSpec, Weights,
+    self, Device, Diagnostic, Diagnostics, Experiment, LocalModel, ModelSpec,
 };
 use harness::model::{self, Model, OpenOptions};
 use harness::plan::{self, Draft, Plan};
@@ -129,6 +129,7 @@ fn open_one(
         cache: None,
         base: experiment.folder.clone(),
         sha256: spec.sha256.as_ref().map(|it| it.value.clone()),
+        weights: spec.weights,
     };
     let key = format!("{:?} {:?}", spec.source.value, options);
     if let Some(model) = open.0.get(&key) {
@@ -174,12 +175,6 @@ fn refuse_settings(name: &str, spec: &LocalModel) -> Result<(), Diagnostic> {
         return refuse(
             "a CUDA device, but this build computes on the CPU",
             "use `device = \"cpu\"`",
-        );
-    }
-    if spec.weights == Weights::Stored {
-        return refuse(
-            "weights as stored, which this version cannot compute with yet",
-            "use `weights = \"f32\"`: the scores are the same",
         );
     }
     Ok(())

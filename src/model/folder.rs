@@ -81,6 +81,7 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
         quantisation: super::summary(tensors.iter().map(|it| it.tensor.dtype.to_owned())),
         file_type: None,
         weights_bytes,
+        weights: super::Weights::default(),
         bos: policy.bos,
         add_bos: policy.add_bos,
         eos: policy.eos,

@@ -75,6 +75,7 @@ pub(super) fn open(
             .and_then(Value::as_u64)
             .map(file_type_name),
         weights_bytes: file.len() as u64,
+        weights: super::Weights::default(),
         bos: policy.bos,
         add_bos: policy.add_bos,
         eos: policy.eos,

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::experiment::ModelSource;
+pub use crate::experiment::Weights;
 
 use self::builtin::{Builtin, PullError, PullProgress};
 use self::chat::{ChatError, ChatTemplate};
@@ -53,6 +54,8 @@ pub struct OpenOptions {
     pub base: PathBuf,
     /// The SHA-256 that the weights file must have, in hexadecimal.
     pub sha256: Option<String>,
+    /// How the weights are to be held in memory.
+    pub weights: Weights,
 }
 
 /// Why a model could not be opened.
@@ -183,6 +186,9 @@ pub struct Model {
     pub file_type: Option<String>,
     /// Size of the weights files in bytes.
     pub weights_bytes: u64,
+    /// How the weights are to be held in memory; no part of the digest, since the scores
+    /// are the same bits.
+    pub weights: Weights,
     /// The token that begins a text, if the model has one.
     pub bos: Option<u32>,
     /// Whether the model was made to see `bos` in front of every text.
@@ -238,7 +244,10 @@ pub fn open(
     if let Some(expected) = &options.sha256 {
         check_sha256(&model.files, expected)?;
     }
-    Ok(model)
+    Ok(Model {
+        weights: options.weights,
+        ..model
+    })
 }
 
 fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {

@@ -47,7 +47,7 @@ const CONFINED: [(&str, &[&str]); 18] = [
     ("pulp", &["engine/local/"]),
     ("rayon", &["engine/", "plan/", "cli/"]),
     ("tokenizers", &["model/tokenizer/"]),
-    ("memmap2", &["model/mapped.rs"]),
+    ("memmap2", &["model/mapped.rs", "engine/local/kernel/"]),
     ("rusqlite", &["store.rs", "query.rs"]),
     // Only what fetches opens connections.
     ("ureq", &["model/hub/"]),

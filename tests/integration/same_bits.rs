@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use harness::engine::local::{Limits, LocalEngine};
 use harness::engine::{EngineError, Rows, Stop};
+use harness::model::Weights;
 use harness::request::{GenerationParams, Outcome, Request, Response, Sampling, Work};
 
 use super::engine_goldens::{CHECKPOINTS, open};
@@ -321,6 +322,31 @@ fn nothing_is_written_where_nothing_may_be() {
     let (answers, rows) = try_run(&engine, &Limits::default(), &[request]).unwrap();
     assert_eq!(answers[0], Ok((vec![], vec![], ", Length".to_owned())));
     assert_eq!(rows, Rows::default());
+}
+
+/// Weights decoded at each use are the same numbers in the same sums.
+#[test]
+fn weights_held_as_stored_give_the_same_bits() {
+    for name in CHECKPOINTS {
+        let (mut model, engine) = open(name);
+        model.weights = Weights::Stored;
+        let stored = LocalEngine::load(&model).unwrap();
+        let requests = experiment();
+        let limits = limits(48, 4, 1 << 18);
+        assert!(
+            run(&stored, &limits, &requests) == run(&engine, &limits, &requests),
+            "{name}"
+        );
+    }
+    let mut model = super::builtin::model().clone();
+    model.weights = Weights::Stored;
+    let stored = LocalEngine::load(&model).unwrap();
+    let requests: Vec<Request> = super::builtin::loglikelihood_requests()
+        .into_iter()
+        .step_by(16)
+        .collect();
+    let want = run(super::builtin::engine(), &Limits::default(), &requests);
+    assert!(run(&stored, &Limits::default(), &requests) == want);
 }
 
 /// The same on a real model: scored and written together, alone, in small waves.

@@ -161,7 +161,7 @@ fn weighted_values(heads: Heads, room: &mut Room, spans: &[Span<'_>], g: usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::local::kv::KvStore;
+    use crate::engine::local::kv::{Entry, KvStore};
 
     fn value(seed: usize) -> f32 {
         ((seed * 7919 + 13) % 1009) as f32 / 300.0 - 1.6
@@ -182,11 +182,18 @@ mod tests {
         let mut position = 0;
         for end in cuts.iter().copied().chain([n]) {
             let block = kv.kept(end - position);
-            for at in position..end {
-                let key: Vec<f32> = (0..kv_width).map(|i| value(at * 101 + i)).collect();
-                let val: Vec<f32> = (0..kv_width).map(|i| value(at * 211 + i + 5)).collect();
-                kv.write(block, 0, at - position, &key, &val);
-            }
+            let rows: Vec<Vec<f32>> = (position..end)
+                .map(|at| {
+                    let keys = (0..kv_width).map(|i| value(at * 101 + i));
+                    keys.chain((0..kv_width).map(|i| value(at * 211 + i + 5)))
+                        .collect()
+                })
+                .collect();
+            let entry = Entry {
+                block,
+                rows: 0..rows.len(),
+            };
+            kv.write(0, &[entry], |row| &rows[row]);
             blocks.push((block, end - position));
             position = end;
         }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
 use super::attention::{self, Heads, Span};
-use super::kv::{BlockId, KvStore};
+use super::kv::{BlockId, Entry, KvStore};
 use super::ops::{self, Linear, Norm};
 use super::vector;
 use super::weights::Stored;
@@ -239,13 +239,18 @@ impl Decoder {
     fn remember(&self, qkv: &[f32], wave: &Wave, layer: usize, kv: &mut KvStore) {
         let a = &self.architecture;
         let (q, g) = (a.n_head * a.head_dim, a.kv_width());
-        for segment in &wave.segments {
-            let len = kv.len(segment.block);
-            for (i, row) in segment.rows.clone().enumerate() {
-                let row = &qkv[row * (q + 2 * g)..(row + 1) * (q + 2 * g)];
-                kv.write(segment.block, layer, len + i, &row[q..q + g], &row[q + g..]);
-            }
-        }
+        let entries: Vec<Entry> = wave
+            .segments
+            .iter()
+            .map(|it| Entry {
+                block: it.block,
+                rows: it.rows.clone(),
+            })
+            .collect();
+        let width = q + 2 * g;
+        kv.write(layer, &entries, |row| {
+            &qkv[row * width + q..(row + 1) * width]
+        });
     }
 
     /// Attends for every row of the wave; `out` becomes (T, H·D).

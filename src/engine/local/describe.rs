@@ -11,21 +11,26 @@
 use super::LoadError;
 use super::architecture::{Architecture, NormKind};
 use super::families::{Bias, Head, Layout, Qkv};
-use super::limits::{WAVE_ROWS, work_bytes};
+use super::limits::{WAVE_ROWS, usable_bytes, work_bytes};
 use super::load::{architecture, numbered};
-use super::pool::{F32_BYTES, Sizes};
+use super::matrix::Keep;
+use super::needs::Needs;
+use super::pool::Sizes;
 use super::weights::Weights;
 use crate::model::Model;
 
 /// Memory that the engine takes, in bytes, beside what the process takes anyway.
 ///
-/// The sum is what stays. While weights are decoded the mapped file counts too, which the
-/// system can take back: a run with the built-in model (538 MB + 34 MB here) was measured
-/// to peak at 741 MB, of which 98 MB are the file and 54 MB the process without a model.
+/// While weights are decoded the mapped file counts too, which the system can take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// The weights as f32.
-    pub weights_bytes: u64,
+    /// Whether weights will be held as f32, rather than as stored.
+    pub is_f32: bool,
+    /// The weights, if they are held as f32: matrices padded to whole panels, and the
+    /// embedding as stored.
+    pub f32_bytes: u64,
+    /// The weights, if they are held as stored.
+    pub stored_bytes: u64,
     /// Keys and values of one token of all layers, kept while requests share it.
     pub token_bytes: u64,
     /// Room for one wave of tokens in one layer and for the logits of some rows.
@@ -40,10 +45,8 @@ pub struct Memory {
 pub fn check(model: &Model) -> Result<Memory, LoadError> {
     let weights = Weights::open(model)?;
     let (architecture, layout) = architecture(model, &weights)?;
-    let mut n_weights = 0;
     for (name, shape) in tensors(&architecture, &layout, |name| weights.has(name)) {
         weights.expect(&name, &shape)?;
-        n_weights += shape.iter().map(|it| *it as u64).product::<u64>();
     }
     for (name, shape) in not_kept(&architecture, &layout) {
         if weights.has(&name) {
@@ -55,16 +58,20 @@ pub fn check(model: &Model) -> Result<Memory, LoadError> {
             weights.mark(&numbered(name, i));
         }
     }
+    let needs = Needs::new(&architecture, &layout, &weights);
     weights.finish()?;
+    let keep = needs.choose(model.weights, usable_bytes())?;
     Ok(Memory {
-        weights_bytes: F32_BYTES * n_weights,
+        is_f32: keep == Keep::Decoded,
+        f32_bytes: needs.f32_bytes,
+        stored_bytes: needs.stored_bytes,
         token_bytes: Sizes::new(&architecture).token_bytes(),
         work_bytes: work_bytes(&architecture, WAVE_ROWS),
     })
 }
 
 /// Every tensor that stays in memory, with its shape.
-fn tensors(
+pub(super) fn tensors(
     a: &Architecture,
     layout: &Layout,
     has: impl Fn(&str) -> bool,
@@ -200,7 +207,12 @@ mod tests {
             if path.join("config.json").is_file() || path.extension().is_some_and(|it| it == "gguf")
             {
                 let memory = check(&opened(&path).unwrap()).unwrap();
-                assert!(0 < memory.weights_bytes, "{}", path.display());
+                assert!(0 < memory.stored_bytes, "{}", path.display());
+                assert!(
+                    memory.stored_bytes <= memory.f32_bytes,
+                    "{}",
+                    path.display()
+                );
             }
         }
     }
@@ -265,9 +277,12 @@ mod tests {
     #[test]
     fn memory_follows_from_the_shapes() {
         let memory = check(&opened(&fixtures().join("tiny-llama")).unwrap()).unwrap();
-        // Embedding and head 2·320·32; in each of 2 layers q 32·32, k and v 16·32, output
-        // 32·32, three times 64·32, two norms of 32; one norm of 32: 39 072 floats.
-        assert_eq!(memory.weights_bytes, 4 * 39_072);
+        // In each of 2 layers q, k and v 32·64, output 32·32, gate and up 32·128, down
+        // 64·32; head 32·320; embedding 320·32; five norms of 32: 39 072 floats, and
+        // nothing to pad. The file has f32 too.
+        assert_eq!(memory.f32_bytes, 4 * 39_072);
+        assert_eq!(memory.stored_bytes, 4 * 39_072);
+        assert!(memory.is_f32);
         // Keys and values, 2 layers, 2 heads of 8, values padded to 32.
         assert_eq!(memory.token_bytes, 4 * 2 * 2 * (8 + 32));
         // 256 rows of 2·32 + 2·6·8 + 3·64 floats, and 32 rows of 320 logits.

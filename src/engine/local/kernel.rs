@@ -10,8 +10,11 @@
 //! different columns of the same rows, and the vector loops load through them. All
 //! lengths are checked before a pointer is made.
 
+mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub(crate) use lanes::{LaneBox, Lanes};
 
 use rayon::prelude::*;
 
@@ -20,16 +23,6 @@ pub(crate) const PANEL: usize = 32;
 
 /// Rows that one pass over a panel serves at most: 24 accumulators of 16 lanes.
 const TILE_ROWS: usize = 12;
-
-/// Half a row of a panel, aligned to a cache line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C, align(64))]
-pub(crate) struct Lanes(pub [f32; PANEL / 2]);
-
-impl Lanes {
-    /// All lanes 0.
-    pub(crate) const ZERO: Self = Self([0.0; PANEL / 2]);
-}
 
 /// Rows of a matrix that lie `stride` floats apart.
 #[derive(Debug, Clone, Copy)]

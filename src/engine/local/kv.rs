@@ -15,6 +15,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::kernel::{Lanes, PANEL};
 use super::matrix::element;
 
@@ -66,26 +68,54 @@ impl KvLayer {
         &self.values[2 * (first + positions.start)..2 * (first + positions.end)]
     }
 
-    /// `key` and `value` have shape (G, D).
-    fn write(&mut self, at: usize, key: &[f32], value: &[f32]) {
+    /// The heads, each with its keys and its values.
+    fn heads(&mut self) -> impl Iterator<Item = HeadRoom<'_>> {
         let (capacity, head_dim) = (self.capacity, self.head_dim);
-        for (g, key) in key.chunks_exact(head_dim).enumerate() {
-            let first = (g * capacity / PANEL + at / PANEL) * 2 * head_dim;
-            let panel = &mut self.keys[first..first + 2 * head_dim];
-            for (d, x) in key.iter().enumerate() {
-                *element(panel, d, at % PANEL) = *x;
-            }
+        let n_keys = 2 * capacity / PANEL * head_dim;
+        let n_values = 2 * head_dim.div_ceil(PANEL) * capacity;
+        let keys = self.keys.chunks_exact_mut(n_keys);
+        let heads = keys.zip(self.values.chunks_exact_mut(n_values));
+        heads.map(move |(keys, values)| HeadRoom {
+            keys,
+            values,
+            capacity,
+        })
+    }
+}
+
+/// Where the keys and values of one head go.
+struct HeadRoom<'a> {
+    /// (capacity / 32, D, 32)
+    keys: &'a mut [Lanes],
+    /// (D / 32, capacity, 32)
+    values: &'a mut [Lanes],
+    capacity: usize,
+}
+
+impl HeadRoom<'_> {
+    /// Stores the key and value of position `at`, shape (D) each.
+    fn write(&mut self, at: usize, key: &[f32], value: &[f32]) {
+        let first = at / PANEL * 2 * key.len();
+        let panel = &mut self.keys[first..first + 2 * key.len()];
+        for (d, x) in key.iter().enumerate() {
+            *element(panel, d, at % PANEL) = *x;
         }
-        for (g, value) in value.chunks_exact(head_dim).enumerate() {
-            for (index, part) in value.chunks(PANEL).enumerate() {
-                let first = (g * head_dim.div_ceil(PANEL) + index) * 2 * capacity;
-                let panel = &mut self.values[first..first + 2 * capacity];
-                for (i, x) in part.iter().enumerate() {
-                    *element(panel, at, i) = *x;
-                }
+        for (index, part) in value.chunks(PANEL).enumerate() {
+            let first = index * 2 * self.capacity;
+            let panel = &mut self.values[first..first + 2 * self.capacity];
+            for (i, x) in part.iter().enumerate() {
+                *element(panel, at, i) = *x;
             }
         }
     }
+}
+
+/// Rows of a wave whose keys and values go into one block.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub block: BlockId,
+    /// Rows of the wave.
+    pub rows: Range<usize>,
 }
 
 impl KvStore {
@@ -162,20 +192,38 @@ impl KvStore {
         &block.layers[layer % block.layers.len()]
     }
 
-    /// Stores the key and value of one token, `at` tokens into the block.
+    /// Stores keys and values behind the tokens that the blocks hold; no block twice.
     ///
-    /// `key` and `value` have shape (G, D).
-    pub(crate) fn write(
+    /// `row(i)` is the wave's row `i`, keys and values side by side, shape (2·G·D).
+    pub(crate) fn write<'a>(
         &mut self,
-        id: BlockId,
         layer: usize,
-        at: usize,
-        key: &[f32],
-        value: &[f32],
+        entries: &[Entry],
+        row: impl Fn(usize) -> &'a [f32] + Sync,
     ) {
-        let block = self.block_mut(id);
-        let n_layer = block.layers.len();
-        block.layers[layer % n_layer].write(at, key, value);
+        let (n_kv_head, head_dim) = (self.n_kv_head, self.head_dim);
+        let mut rows_of = vec![None; self.blocks.len()];
+        for entry in entries {
+            rows_of[entry.block.0] = Some(entry.rows.clone());
+        }
+        let mut tasks = Vec::with_capacity(entries.len() * n_kv_head);
+        for (block, rows) in self.blocks.iter_mut().zip(rows_of) {
+            let (Some(block), Some(rows)) = (block, rows) else {
+                continue;
+            };
+            let (first, n_layer) = (block.len, block.layers.len());
+            let heads = block.layers[layer % n_layer].heads().enumerate();
+            tasks.extend(heads.map(|(g, room)| (g, room, rows.clone(), first)));
+        }
+        tasks
+            .into_par_iter()
+            .for_each(|(g, mut room, rows, first)| {
+                for (i, row_index) in rows.enumerate() {
+                    let (keys, values) = row(row_index).split_at(n_kv_head * head_dim);
+                    let head = g * head_dim..(g + 1) * head_dim;
+                    room.write(first + i, &keys[head.clone()], &values[head]);
+                }
+            });
     }
 
     fn block(&self, id: BlockId) -> &Block {

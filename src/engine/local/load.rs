@@ -9,7 +9,9 @@ use rayon::prelude::*;
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
 use super::decoder::{Decoder, Layer};
 use super::families::{self, Bias, Head, Layout, Qkv};
+use super::limits::usable_bytes;
 use super::matrix::{Keep, Matrix, Order, Part};
+use super::needs::Needs;
 use super::ops::{Linear, Norm};
 use super::weights::{Stored, Weights};
 use crate::model::gguf;
@@ -77,12 +79,15 @@ pub enum LoadError {
     },
     /// The weights do not fit in memory.
     #[error(
-        "the model needs {} MB of memory as f32 weights, but {} MB are free; \
-         use a smaller model, or free memory",
-        .needed_bytes / 1_000_000, .free_bytes / 1_000_000
+        "the model needs {} MB of memory for its weights {form}, but {} MB are free; \
+         use {}a smaller model, or free memory",
+        .needed_bytes / 1_000_000, .free_bytes / 1_000_000,
+        if *.form == AS_F32 { "`weights = \"stored\"`, " } else { "" }
     )]
     Memory {
-        /// Bytes of the f32 weights.
+        /// How they would be held.
+        form: &'static str,
+        /// Bytes that takes.
         needed_bytes: u64,
         /// Bytes available now.
         free_bytes: u64,
@@ -93,10 +98,22 @@ pub enum LoadError {
         /// What was asked for and what to set instead.
         message: String,
     },
+    /// The system gives no memory for the weights.
+    #[error("the system gives no memory for the weights: {source}")]
+    NoRoom {
+        /// What it said.
+        source: std::io::Error,
+    },
     /// candle could not decode a tensor.
     #[error("a tensor could not be decoded: {0}")]
     Candle(#[from] candle_core::Error),
 }
+
+/// Weights decoded once.
+pub(super) const AS_F32: &str = "as f32";
+
+/// Weights decoded at each use.
+pub(super) const AS_STORED: &str = "as stored";
 
 impl LoadError {
     pub(crate) fn file(path: &Path, error: impl std::fmt::Display) -> Self {
@@ -128,8 +145,8 @@ fn list(names: &[String]) -> String {
 pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     let weights = Weights::open(model)?;
     let (mut architecture, layout) = architecture(model, &weights)?;
-    refuse_too_large(model.n_parameters)?;
-    let keep = Keep::Decoded;
+    let needs = Needs::new(&architecture, &layout, &weights);
+    let keep = needs.choose(model.weights, usable_bytes())?;
     divide_frequencies(&mut architecture, &layout, &weights)?;
     let source = Source {
         weights: &weights,
@@ -425,18 +442,6 @@ fn half_split(values: &[f32], head_dim: usize) -> Vec<f32> {
         }
     }
     out
-}
-
-/// Refuses before anything is allocated; every weight becomes one f32.
-fn refuse_too_large(n_parameters: u64) -> Result<(), LoadError> {
-    let needed_bytes = 4 * n_parameters;
-    match free_memory_bytes() {
-        Some(free_bytes) if free_bytes < needed_bytes => Err(LoadError::Memory {
-            needed_bytes,
-            free_bytes,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Memory that can be taken without swapping, where the system tells.

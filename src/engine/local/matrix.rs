@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::LoadError;
-use super::kernel::{Lanes, PANEL, Panels};
+use super::kernel::{LaneBox, Lanes, PANEL, Panels};
 use super::weights::Stored;
 
 /// A weight (k, n).
@@ -26,7 +26,7 @@ pub(crate) struct Matrix {
 #[derive(Debug)]
 enum Form {
     /// All panels, one after the other.
-    Decoded(Vec<Lanes>),
+    Decoded(LaneBox),
     /// Decoded when read.
     Stored(Vec<Part<'static>>),
 }
@@ -68,14 +68,11 @@ impl Matrix {
     /// [`LoadError`] if a value is not finite or cannot be decoded.
     pub(crate) fn new(k: usize, parts: &[Part<'_>], keep: Keep) -> Result<Self, LoadError> {
         let n = parts.iter().map(Part::n_columns).sum::<usize>();
-        let n_kept = if keep == Keep::Decoded {
-            n.div_ceil(PANEL)
-        } else {
-            0
-        };
-        let mut panels = vec![Lanes::ZERO; n_kept * 2 * k];
         if keep == Keep::Decoded {
+            let mut panels = LaneBox::zeroed(n.div_ceil(PANEL) * 2 * k)
+                .map_err(|source| LoadError::NoRoom { source })?;
             panels
+                .as_mut_slice()
                 .par_chunks_exact_mut(2 * k)
                 .enumerate()
                 .try_for_each_init(Vec::new, |values, (index, panel)| {
@@ -107,7 +104,7 @@ impl Panels for Matrix {
     fn panel<'a>(&'a self, index: usize, scratch: &'a mut Vec<Lanes>) -> &'a [Lanes] {
         let length = 2 * self.k;
         match &self.form {
-            Form::Decoded(panels) => &panels[index * length..(index + 1) * length],
+            Form::Decoded(panels) => &panels.as_slice()[index * length..(index + 1) * length],
             Form::Stored(parts) => {
                 scratch.clear();
                 scratch.resize(length, Lanes::ZERO);

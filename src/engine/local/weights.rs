@@ -129,6 +129,11 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Bytes of a tensor as stored; 0 if there is none of that name.
+    pub(crate) fn n_bytes(&self, name: &str) -> u64 {
+        self.tensors.get(name).map_or(0, |it| it.n_bytes as u64)
+    }
+
     /// Whether a tensor of that name exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
