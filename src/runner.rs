@@ -120,7 +120,8 @@ fn case_bytes(case: &Case) -> usize {
     let requests = case.own_requests().map(|it| {
         let n_written = match &it.work {
             Work::Loglikelihood { .. } => 0,
-            Work::Generation(params) => params.max_tokens,
+            // Most texts end long before; what is written takes memory only then.
+            Work::Generation(params) => params.max_tokens.min(1024),
         };
         let n_tokens = it.tokens.len().saturating_add(n_written);
         n_tokens

@@ -1,7 +1,6 @@
 //! Files mapped into memory for reading.
 //!
-//! The only place in the crate that maps files, and so the only one that needs
-//! `unsafe`: everything else sees `&[u8]`. Only regular files are mapped, so a
+//! The only place in the crate that maps files: everything else sees `&[u8]`. Only regular files are mapped, so a
 //! pipe or a device can neither block nor feed endless bytes.
 //!
 //! Limit: a file that another program shortens or rewrites while it is mapped is

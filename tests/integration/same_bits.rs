@@ -6,9 +6,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use harness::engine::local::{Limits, LocalEngine};
-use harness::engine::{EngineError, Rows, Stop};
+use harness::engine::{Engine, EngineError, Rows, Stop};
 use harness::model::Weights;
-use harness::request::{GenerationParams, Outcome, Request, Response, Sampling, Work};
+use harness::request::{
+    FinishReason, GenerationParams, Outcome, Request, Response, Sampling, Work,
+};
 
 use super::engine_goldens::{CHECKPOINTS, open};
 
@@ -322,6 +324,39 @@ fn nothing_is_written_where_nothing_may_be() {
     let (answers, rows) = try_run(&engine, &Limits::default(), &[request]).unwrap();
     assert_eq!(answers[0], Ok((vec![], vec![], ", Length".to_owned())));
     assert_eq!(rows, Rows::default());
+}
+
+/// A special token adds nothing to the text, so a stop that is its name is told by its id.
+#[test]
+fn a_stop_that_names_a_special_token_ends_the_text() {
+    let (model, engine) = open("tiny-llama");
+    let tokenizer = &model.tokenizer;
+    let written = |params: GenerationParams| {
+        let request = Request::generation([5, 6], Arc::new(params));
+        let mut told = None;
+        let mut deliver = |_, outcome| told = Some(outcome);
+        engine.run(&[request], &Stop::new(), &mut deliver).unwrap();
+        match told.unwrap().unwrap() {
+            Response::Generation {
+                tokens,
+                finish_reason,
+                ..
+            } => (tokens, finish_reason),
+            Response::Loglikelihood { .. } => panic!("nothing was scored"),
+        }
+    };
+    let mut n_stopped = 0;
+    for seed in 0..20 {
+        let mut params = params(100, draw(seed, None, None));
+        let (free, _) = written(params.clone());
+        let special = free.iter().position(|it| tokenizer.is_special(*it));
+        if let Some(at) = special {
+            params.stop = vec!["never".to_owned(), tokenizer.token_text(free[at])];
+            assert_eq!(written(params), (free[..at].to_vec(), FinishReason::Stop));
+            n_stopped += 1;
+        }
+    }
+    assert!(0 < n_stopped, "some text has a special token in it");
 }
 
 /// Weights decoded at each use are the same numbers in the same sums.

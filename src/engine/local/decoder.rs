@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
@@ -23,7 +23,7 @@ use crate::engine::{EngineError, Stop};
 // T rows of a wave, H query heads, G key heads, D head size, E = residual width,
 // F MLP width, V vocabulary.
 
-/// A model's parameters in f32.
+/// A model's parameters.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     pub architecture: Architecture,
@@ -112,10 +112,19 @@ impl Decoder {
         kv: &mut KvStore,
         stop: &Stop,
     ) -> Result<Option<Vec<f32>>, EngineError> {
-        let buffers = &mut *self.buffers.lock().expect("no holder panics");
+        // Taken out, so that no lock is held while this thread may pick up other work.
+        let mut buffers = std::mem::take(&mut *self.kept_buffers());
         // Entered once per wave: the many small tasks of a layer then never wait for a
         // worker to wake up.
-        rayon::scope(|_| self.forward_in(wave, wanted, kv, stop, buffers))
+        let hidden = rayon::scope(|_| self.forward_in(wave, wanted, kv, stop, &mut buffers));
+        *self.kept_buffers() = buffers;
+        hidden
+    }
+
+    fn kept_buffers(&self) -> MutexGuard<'_, Buffers> {
+        self.buffers
+            .lock()
+            .expect("taking and giving does not panic")
     }
 
     fn forward_in(

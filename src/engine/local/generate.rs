@@ -29,6 +29,13 @@ pub(crate) struct Ending<'a> {
     pub n_context: usize,
 }
 
+impl Ending<'_> {
+    /// Whether `token` is a special one that a stop text names.
+    fn is_stop(&self, token: u32, stop: &[String]) -> bool {
+        self.tokenizer.is_special(token) && stop.contains(&self.tokenizer.token_text(token))
+    }
+}
+
 /// A sequence being written.
 pub(crate) struct Slot<'a> {
     task: Task<'a>,
@@ -147,6 +154,10 @@ impl<'a> Slot<'a> {
         };
         if ending.eos.contains(&token) {
             return Some(Ok(self.respond(ending, FinishReason::Eos)));
+        }
+        // A special token adds no text, so it is told by its name.
+        if ending.is_stop(token, &self.params.stop) {
+            return Some(Ok(self.respond(ending, FinishReason::Stop)));
         }
         self.chooser.remember(token);
         self.generated.push(token);

@@ -90,7 +90,7 @@ impl Isa {
     }
 }
 
-/// Up to [`TILE_ROWS`] rows times one panel. All pointers are valid for what is asked.
+/// Up to [`TILE_ROWS`] rows times one panel. All pointers but `ahead` are valid for what is asked.
 #[derive(Clone, Copy)]
 struct Tile {
     x: *const f32,
@@ -216,7 +216,7 @@ fn product_on(
             bias: bias.map_or(std::ptr::null(), |it| it[column..].as_ptr()),
             mode,
             ahead,
-            // All tiles of the rows together fetch the 2k lines of the next panel.
+            // From some 40 rows on, all tiles together fetch the 2k lines of the next panel.
             steps_per_line: (rows / (2 * TILE_ROWS)).max(1),
         };
         // SAFETY: `first + rows <= n_rows` and `column + width <= n`, so the tile stays in
@@ -264,7 +264,9 @@ unsafe fn run(isa: Isa, mut tile: Tile, n_rows: usize) {
         }
         tile.x = tile.x.wrapping_add(n * tile.x_stride);
         tile.out = tile.out.wrapping_add(n * tile.out_stride);
-        tile.ahead = tile.ahead.wrapping_add(tile.k / tile.steps_per_line);
+        if !tile.ahead.is_null() {
+            tile.ahead = tile.ahead.wrapping_add(tile.k / tile.steps_per_line);
+        }
         first += n;
     }
 }
@@ -398,19 +400,18 @@ mod tests {
     }
 
     fn isas() -> Vec<Isa> {
-        let mut isas = vec![Isa::Portable];
+        let portable = [Isa::Portable];
         #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx2")
-                && std::arch::is_x86_feature_detected!("fma")
-            {
-                isas.push(Isa::Avx2);
-            }
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                isas.push(Isa::Avx512);
-            }
-        }
-        isas
+        let vectors = {
+            let has_avx2 = std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma");
+            let has_avx512 = std::arch::is_x86_feature_detected!("avx512f");
+            let avx2 = has_avx2.then_some(Isa::Avx2);
+            avx2.into_iter().chain(has_avx512.then_some(Isa::Avx512))
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors = std::iter::empty();
+        portable.into_iter().chain(vectors).collect()
     }
 
     /// The promise of the header, written as it reads.

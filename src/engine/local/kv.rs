@@ -11,7 +11,7 @@
 //! values  (G, D / 32, capacity, 32)     D / 32 rounded up
 //! ```
 //!
-//! What lies past `len` is 0 or of tokens that were dropped; nobody reads it into a sum.
+//! What lies past `len` is 0, or of another layer; it enters no sum that is kept.
 
 use std::ops::Range;
 

@@ -158,7 +158,7 @@ fn least_kv_bytes(a: &Architecture, tasks: &[Task<'_>], window: usize) -> u64 {
 }
 
 /// What a wave has in memory besides keys and values: the decoder's buffers, and the
-/// logits of rows that are drawn from.
+/// logits of rows that are drawn from. The margin is for what each thread needs besides.
 pub(crate) fn work_bytes(a: &Architecture, wave_rows: usize) -> u64 {
     let n_mlp = match a.mlp {
         Mlp::Gelu => a.n_ff,
@@ -166,7 +166,9 @@ pub(crate) fn work_bytes(a: &Architecture, wave_rows: usize) -> u64 {
     };
     let n_attention = 2 * (a.n_head + a.n_kv_head) * a.head_dim;
     let row = 2 * a.n_embd + n_attention + n_mlp;
-    F32_BYTES * (wave_rows * row + HEAD_ROWS * a.n_vocab) as u64
+    let logits = (HEAD_ROWS * a.n_vocab) as u64;
+    let rows = (wave_rows as u64).saturating_mul(row as u64);
+    F32_BYTES.saturating_mul(rows.saturating_add(logits))
 }
 
 #[cfg(test)]

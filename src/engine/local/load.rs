@@ -1,5 +1,5 @@
-//! Builds a [`Decoder`] from a checkpoint: weights to f32, matrices transposed and
-//! put side by side, every tensor used.
+//! Builds a [`Decoder`] from a checkpoint: matrices side by side in panels, as f32 or as
+//! stored, every tensor used.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
 use super::decoder::{Decoder, Layer};
+use super::describe::tensors;
 use super::families::{self, Bias, Head, Layout, Qkv};
 use super::limits::usable_bytes;
 use super::matrix::{Keep, Matrix, Order, Part};
@@ -145,6 +146,9 @@ fn list(names: &[String]) -> String {
 pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     let weights = Weights::open(model)?;
     let (mut architecture, layout) = architecture(model, &weights)?;
+    for (name, shape) in tensors(&architecture, &layout, |name| weights.has(name)) {
+        weights.look(&name, &shape)?;
+    }
     let needs = Needs::new(&architecture, &layout, &weights);
     let keep = needs.choose(model.weights, usable_bytes())?;
     divide_frequencies(&mut architecture, &layout, &weights)?;

@@ -84,10 +84,11 @@ impl Matrix {
                 form: Form::Decoded(panels),
             });
         }
-        for part in parts {
+        // Copied before it is checked: what is checked is what will be read.
+        let parts: Vec<Part<'static>> = parts.iter().map(Part::to_owned).collect();
+        for part in &parts {
             part.tensor.check()?;
         }
-        let parts = parts.iter().map(Part::to_owned).collect();
         Ok(Self {
             k,
             n,

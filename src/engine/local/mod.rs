@@ -51,13 +51,20 @@ use window::Task;
 /// Names the arithmetic of this engine; part of every stored answer's key.
 ///
 /// Every sum is a chain of fused multiply-adds in an order that neither the instruction
-/// set nor the number of threads changes, so the name has no instruction set in it. The
-/// rotary angles come from the platform's sine, cosine and power, hence its name.
+/// set nor the number of threads changes, so the name has no instruction set in it. A few
+/// numbers per row (rotary angles, what sums of blocks are joined by) come from the
+/// platform's functions, hence its name; they may be others where an x86 has no fused
+/// multiply-add, so that is named too.
 fn numerics() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let is_plain = !std::arch::is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    let is_plain = false;
     format!(
-        "local-f32-chain-{}-{}",
+        "local-f32-chain-{}-{}{}",
         std::env::consts::ARCH,
-        std::env::consts::OS
+        std::env::consts::OS,
+        if is_plain { "-nofma" } else { "" }
     )
 }
 

@@ -8,21 +8,29 @@ use super::architecture::{Architecture, Mlp};
 use super::describe::tensors;
 use super::families::Layout;
 use super::kernel::PANEL;
+use super::limits::{WAVE_ROWS, work_bytes};
 use super::load::{AS_F32, AS_STORED};
 use super::matrix::Keep;
-use super::pool::F32_BYTES;
+use super::pool::{F32_BYTES, Sizes};
 use super::weights::Weights;
 use crate::model;
 
+/// Tokens of a prompt for which room is left beside f32 weights.
+const ORDINARY_TOKENS: usize = 4096;
+
 /// Bytes of the weights in both forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "a unit ends a name")]
 pub(crate) struct Needs {
     pub f32_bytes: u64,
     pub stored_bytes: u64,
+    /// What a wave and a prompt of ordinary length take besides.
+    work_bytes: u64,
 }
 
 impl Needs {
-    /// From shapes and types alone; all tensors of the layout must be there.
+    /// From shapes and types alone; all tensors of the layout are there, so that no product
+    /// of shapes is larger than a file.
     pub(crate) fn new(a: &Architecture, layout: &Layout, weights: &Weights) -> Self {
         let embedding = format!("{}{}.weight", layout.prefix, layout.token_embedding);
         let positions = layout
@@ -36,15 +44,18 @@ impl Needs {
             } else if shape.len() == 2 && positions.as_ref() != Some(&name) {
                 stored += weights.n_bytes(&name);
             } else {
-                always += F32_BYTES * shape.iter().product::<usize>() as u64;
+                always += F32_BYTES.saturating_mul(shape.iter().product::<usize>() as u64);
             }
         }
         let panels = |(k, n): (usize, usize)| F32_BYTES * (k * n.next_multiple_of(PANEL)) as u64;
         let layer: u64 = matrices(a).into_iter().map(panels).sum();
         let head = panels((a.n_embd, a.n_vocab));
+        let n_tokens = a.n_context.min(ORDINARY_TOKENS) as u64;
         Self {
             f32_bytes: always + layer * a.n_layer as u64 + head,
             stored_bytes: always + stored,
+            work_bytes: work_bytes(a, WAVE_ROWS)
+                .saturating_add(n_tokens.saturating_mul(Sizes::new(a).token_bytes())),
         }
     }
 
@@ -63,7 +74,11 @@ impl Needs {
         let stored = (Keep::Stored, AS_STORED, self.stored_bytes);
         let (keep, form, needed_bytes) = match wanted {
             model::Weights::F32 => decoded,
-            model::Weights::Auto if self.f32_bytes <= free_bytes => decoded,
+            model::Weights::Auto
+                if self.f32_bytes.saturating_add(self.work_bytes) <= free_bytes =>
+            {
+                decoded
+            }
             model::Weights::Auto | model::Weights::Stored => stored,
         };
         if needed_bytes <= free_bytes {
@@ -99,14 +114,15 @@ mod tests {
     const NEEDS: Needs = Needs {
         f32_bytes: 5_000_000,
         stored_bytes: 1_000_000,
+        work_bytes: 500_000,
     };
 
     #[test]
     fn f32_is_chosen_where_it_fits() {
         let keep = |wanted, free_bytes| NEEDS.choose(wanted, free_bytes).unwrap();
         assert_eq!(keep(model::Weights::Auto, None), Keep::Decoded);
-        assert_eq!(keep(model::Weights::Auto, Some(5_000_000)), Keep::Decoded);
-        assert_eq!(keep(model::Weights::Auto, Some(4_999_999)), Keep::Stored);
+        assert_eq!(keep(model::Weights::Auto, Some(5_500_000)), Keep::Decoded);
+        assert_eq!(keep(model::Weights::Auto, Some(5_499_999)), Keep::Stored);
         assert_eq!(keep(model::Weights::Stored, None), Keep::Stored);
         assert_eq!(keep(model::Weights::F32, None), Keep::Decoded);
     }

@@ -34,6 +34,9 @@ pub(crate) fn run(
     stop: &Stop,
     deliver: Deliver<'_>,
 ) -> Result<Rows, EngineError> {
+    if tasks.is_empty() {
+        return Ok(Rows::default());
+    }
     let architecture = &decoder.architecture;
     window::sort(&mut tasks);
     let fitted = fit(architecture, &tasks, limits)?;

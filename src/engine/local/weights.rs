@@ -1,4 +1,4 @@
-//! Named tensors of a checkpoint, as f32, each taken exactly once.
+//! Named tensors of a checkpoint, decoded to f32, each taken exactly once.
 //!
 //! Every type that a file may have is decoded to the bits that ggml's reference
 //! decodes it to, by candle; the tests hold its values against gguf-py's. A tensor
@@ -141,7 +141,12 @@ impl Weights {
 
     /// Accepts a tensor of that name and shape, without reading it.
     pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
-        self.find(name, shape).map(|_| self.mark(name))
+        self.stored(name, shape).map(drop)
+    }
+
+    /// Whether there is a tensor of that name and shape; it is still to be taken.
+    pub(crate) fn look(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
+        self.find(name, shape).map(drop)
     }
 
     /// The tensor of that name, which must have that shape.

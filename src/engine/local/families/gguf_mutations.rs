@@ -355,7 +355,7 @@ fn settings_that_are_not_computed_are_refused_by_name() {
     ];
     // What is wrong with these shows in the number and the shape of tensors.
     let disagree: [(&str, u64, &str); 5] = [
-        ("llama.block_count", 3, "`blk.2.ffn_gate.weight`"),
+        ("llama.block_count", 3, "`blk.2.attn_q.weight`"),
         ("llama.block_count", 1, "`blk.1.attn_k.weight`"),
         ("llama.attention.head_count_kv", 1, "`blk.0.attn_k.weight`"),
         ("llama.embedding_length", 64, "`token_embd.weight`"),

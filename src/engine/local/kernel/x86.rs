@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::{PANEL, Tile};
+use super::{PANEL, TILE_ROWS, Tile};
 
 /// `n_rows` rows with 16 lanes per vector.
 ///
@@ -29,7 +29,8 @@ pub(super) unsafe fn avx512(tile: Tile, n_rows: usize) {
             9 => avx512_rows::<9>(tile),
             10 => avx512_rows::<10>(tile),
             11 => avx512_rows::<11>(tile),
-            _ => avx512_rows::<12>(tile),
+            TILE_ROWS => avx512_rows::<TILE_ROWS>(tile),
+            _ => unreachable!("a tile has 1 to {TILE_ROWS} rows"),
         }
     }
 }
