@@ -24,6 +24,17 @@ const LAYOUT_VERSION: i64 = 1;
 /// Rows after which a transaction is written.
 const ROWS_PER_COMMIT: usize = 512;
 
+/// How long another process is waited for.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Whether another process has the file, or a part of it, for itself.
+fn is_busy(err: &rusqlite::Error) -> bool {
+    matches!(
+        err.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+    )
+}
+
 /// Time after which a transaction is written.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -109,15 +120,27 @@ impl Store {
                 source,
             })?;
         }
-        Self::prepare(path).map_err(|source| StoreError::Sqlite {
-            path: path.to_owned(),
-            source,
-        })?
+        // Several processes that make the file together are told "locked" at once, whatever
+        // the timeout: SQLite does not wait while the journal's mode changes.
+        let started = Instant::now();
+        loop {
+            match Self::prepare(path) {
+                Err(source) if is_busy(&source) && started.elapsed() < WAIT => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                prepared => {
+                    return prepared.map_err(|source| StoreError::Sqlite {
+                        path: path.to_owned(),
+                        source,
+                    })?;
+                }
+            }
+        }
     }
 
     fn prepare(path: &Path) -> Result<Result<Self, StoreError>, rusqlite::Error> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(30))?;
+        connection.busy_timeout(WAIT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |it| it.get(0))?;
