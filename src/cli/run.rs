@@ -9,7 +9,7 @@ use harness::compare::Evidence;
 use harness::engine::Rows;
 use harness::experiment::GateSpec;
 use harness::plan::Plan;
-use harness::report::{ReportInput, Style, checks, json, text};
+use harness::report::{ReportInput, Style, checks, count, json, text};
 use harness::runner::RunError;
 use harness::score::Status;
 use harness::table::StoredRun;
@@ -351,24 +351,11 @@ fn rows_line(rows: Rows, elapsed: Duration) -> Option<String> {
     let rate = rows.n_computed as f64 / elapsed.as_secs_f64().max(1e-9);
     Some(format!(
         "{} rows computed, {} shared ({:.1}x), {} rows/s",
-        grouped(rows.n_computed),
-        grouped(rows.n_shared),
+        count(rows.n_computed as u64),
+        count(rows.n_shared as u64),
         n_alone as f64 / rows.n_computed as f64,
-        grouped(rate.round() as usize)
+        count(rate.round() as u64)
     ))
-}
-
-/// `1,234,567`.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if 0 < i && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A raw template on a chat model is often a slip; said once.
@@ -483,7 +470,7 @@ mod tests {
             "38,016 rows computed, 333,716 shared (9.8x), 1,267 rows/s"
         );
         assert_eq!(rows_line(Rows::default(), Duration::ZERO), None);
-        let numbers = [0, 999, 1_000, 1_234_567].map(grouped);
+        let numbers = [0, 999, 1_000, 1_234_567].map(count);
         assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -39,6 +39,7 @@ mod wrap;
 
 pub use checked::{Checked, CheckedGate, EditedGate, GatePlace, Unjudged};
 pub use input::{InputError, MetricInput, ModelInput, ReportInput, VariantInput};
+pub use number::count;
 pub use ranking::Standing;
 pub use wrap::wrap;
 

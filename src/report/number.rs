@@ -107,7 +107,7 @@ pub(super) fn seconds(seconds: f64) -> String {
 }
 
 /// A count with commas: `12,000`.
-pub(super) fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -1,7 +1,7 @@
 //! Runs that are stopped in the middle, and runs side by side.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 
 use harness::table::{Manifest, RunStatus};
 
@@ -20,8 +20,8 @@ fn slow_bench() -> Bench {
     bench
 }
 
-/// Starts `words`, sends `signal` as soon as some cases are done, and waits for the end.
-fn stopped(bench: &Bench, words: &str, signal: &str) -> Ended {
+/// Starts `words` and waits until some cases are done; with what was said until then.
+fn begun(bench: &Bench, words: &str) -> (Child, BufReader<ChildStderr>, String) {
     let mut command = bench.command(words);
     let mut child = command
         .stdout(Stdio::piped())
@@ -38,6 +38,12 @@ fn stopped(bench: &Bench, words: &str, signal: &str) -> Ended {
         );
     }
     assert!(!said.contains("(100 %)"), "too fast to be stopped: {said}");
+    (child, stderr, said)
+}
+
+/// Starts `words`, sends `signal` as soon as some cases are done, and waits for the end.
+fn stopped(bench: &Bench, words: &str, signal: &str) -> Ended {
+    let (child, mut stderr, mut said) = begun(bench, words);
     send(&child, signal);
     stderr.read_to_string(&mut said).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -134,17 +140,7 @@ fn a_killed_run_goes_on_in_its_folder() {
 #[test]
 fn a_second_interrupt_ends_the_run_at_once() {
     let bench = slow_bench();
-    let mut command = bench.command("run slow.toml");
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains(" %)") {
-        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
-    }
+    let (mut child, _stderr, _) = begun(&bench, "run slow.toml");
     send(&child, "INT");
     // Two signals that wait together would be one.
     std::thread::sleep(std::time::Duration::from_millis(5));
@@ -167,17 +163,7 @@ fn a_second_interrupt_ends_the_run_at_once() {
 #[test]
 fn a_run_at_work_says_who_works_on_it() {
     let bench = slow_bench();
-    let mut command = bench.command("run slow.toml");
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains(" %)") {
-        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
-    }
+    let (mut child, _stderr, _) = begun(&bench, "run slow.toml");
     let holder = format!("process {} on ", child.id());
     let ask = |is_at_work: bool| {
         for words in ["show", "report", "show --flips", "baseline save main"] {
