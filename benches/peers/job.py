@@ -3,12 +3,19 @@
     python3 benches/peers/job.py FOLDER [--items N] [--rows N]
 
 Short news items in four topics, put together from the phrases below by a fixed seed, so that the
-texts are the same everywhere and belong to nobody. The job asks three prompts about each of 200
-items and scores all four topics: 3 x 200 x 4 = 2,400 requests of about 155 tokens. FOLDER gets
+texts are the same everywhere and belong to nobody. A job asks three prompts about each of 200
+items and scores all four topics: 3 x 200 x 4 = 2,400 requests of about 160 tokens. There are two
+jobs, in folders of their own, which differ in what the topics are called:
+
+    several/    two to four tokens each, as most answers are: every request is another text
+    one/        one token each: lm-evaluation-harness reads all four off one row then
+
+Both have
 
     topics.toml, topics.jsonl, shots.jsonl    the job as an experiment of harness
     lm_eval/*.yaml, lm_eval/topics.jsonl      the same as three tasks of lm-evaluation-harness
-    rows.toml, rows.jsonl                     one prompt about 1,000 items, for `harness plan`
+
+and FOLDER has rows.toml and rows.jsonl, one prompt about 1,000 items, for `harness plan`.
 
 Both get the same characters: shots and instructions are written out in each task's `doc_to_text`,
 and both put one blank between prompt and answer.
@@ -21,6 +28,16 @@ from pathlib import Path
 
 SEED = 20240726
 TOPICS = ["World", "Sports", "Business", "Science"]
+# By job, what the topics are called.
+NAMES = {
+    "several": {
+        "World": "World affairs",
+        "Sports": "Sports and games",
+        "Business": "Business and markets",
+        "Science": "Science and research",
+    },
+    "one": {topic: topic for topic in TOPICS},
+}
 N_SHOTS = 4  # One of each topic.
 
 PLACES = [
@@ -125,11 +142,12 @@ SENTENCES = {
 
 INSTRUCTION = (
     "You sort the news desk's items into sections. Read the item with care, think about who would "
-    "want to read it, and answer with the name of exactly one of the four sections: World for "
-    "politics, conflicts and disasters, Sports for games and players, Business for companies and "
-    "markets, Science for research and technology.\n\n"
+    "want to read it, and answer with the name of exactly one of the four sections: WORLD for "
+    "politics, conflicts and disasters, SPORTS for matches and players, BUSINESS for companies and "
+    "prices, SCIENCE for studies and technology.\n\n"
 )
-# Prompts by name, with `TEXT` for the item and `SHOTS` for the solved items.
+# Prompts by name, with `TEXT` for the item, `SHOTS` for the solved items and topics in capitals for
+# what they are called.
 PROMPTS = {
     "bare": "TEXT\nTopic:",
     "instruction": INSTRUCTION + "Item: TEXT\nSection:",
@@ -168,7 +186,17 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def experiment(name: str, data: str, prompts: dict[str, str]) -> str:
+def renamed(rows: list[dict], names: dict[str, str]) -> list[dict]:
+    return [row | {"label": names[row["label"]]} for row in rows]
+
+
+def named(prompt: str, names: dict[str, str]) -> str:
+    for topic, name in names.items():
+        prompt = prompt.replace(topic.upper(), name)
+    return prompt
+
+
+def experiment(name: str, data: str, prompts: dict[str, str], choices: list[str]) -> str:
     """The experiment file; a JSON string is also a TOML string."""
     head = f"""[experiment]
 name = "{name}"
@@ -181,7 +209,7 @@ source = "builtin:smollm2-135m-instruct"
 path = "{data}"
 id = "id"
 target = "{{{{ label }}}}"
-choices = {json.dumps(TOPICS)}
+choices = {json.dumps(choices)}
 """
     fewshot = '\n[fewshot]\npath = "shots.jsonl"\norder = "first"\n'
     parts = [head]
@@ -197,7 +225,9 @@ choices = {json.dumps(TOPICS)}
     return "".join(parts)
 
 
-def lm_eval_task(name: str, data: Path, prompt: str, shots: list[dict]) -> str:
+def lm_eval_task(
+    name: str, data: Path, prompt: str, shots: list[dict], choices: list[str]
+) -> str:
     """The task as YAML, of which JSON is a part."""
     written = "".join(
         SHOT.replace("TEXT", shot["text"]).replace("LABEL", shot["label"]) for shot in shots
@@ -209,7 +239,7 @@ def lm_eval_task(name: str, data: Path, prompt: str, shots: list[dict]) -> str:
         "test_split": "test",
         "output_type": "multiple_choice",
         "doc_to_text": prompt.replace("SHOTS", written).replace("TEXT", "{{text}}"),
-        "doc_to_choice": TOPICS,
+        "doc_to_choice": choices,
         "doc_to_target": "label",
         "target_delimiter": " ",
         "num_fewshot": 0,
@@ -218,29 +248,38 @@ def lm_eval_task(name: str, data: Path, prompt: str, shots: list[dict]) -> str:
     return json.dumps(task, indent=2) + "\n"
 
 
+def write_job(folder: Path, rows: list[dict], shots: list[dict], names: dict[str, str]) -> None:
+    tasks = folder / "lm_eval"
+    tasks.mkdir(parents=True, exist_ok=True)
+    rows, shots, choices = renamed(rows, names), renamed(shots, names), list(names.values())
+    prompts = {variant: named(prompt, names) for variant, prompt in PROMPTS.items()}
+    write_rows(folder / "shots.jsonl", shots)
+    write_rows(folder / "topics.jsonl", rows)
+    write_rows(tasks / "topics.jsonl", rows)
+    job = experiment("topics", "topics.jsonl", prompts, choices)
+    (folder / "topics.toml").write_text(job, encoding="utf-8")
+    for variant, prompt in prompts.items():
+        task = lm_eval_task(
+            f"topics_{variant}", tasks / "topics.jsonl", prompt, shots, choices
+        )
+        (tasks / f"topics_{variant}.yaml").write_text(task, encoding="utf-8")
+
+
 def write(folder: Path, n_items: int, n_rows: int) -> None:
     """Writes everything; the solved items come first and are in no dataset."""
     rows = items(N_SHOTS + max(n_items, n_rows))
     shots, rows = rows[:N_SHOTS], rows[N_SHOTS:]
-    tasks = folder / "lm_eval"
-    tasks.mkdir(parents=True, exist_ok=True)
-    write_rows(folder / "shots.jsonl", shots)
-    write_rows(folder / "topics.jsonl", rows[:n_items])
-    write_rows(tasks / "topics.jsonl", rows[:n_items])
+    for job, names in NAMES.items():
+        write_job(folder / job, rows[:n_items], shots, names)
     write_rows(folder / "rows.jsonl", rows[:n_rows])
-    job = experiment("topics", "topics.jsonl", PROMPTS)
-    (folder / "topics.toml").write_text(job, encoding="utf-8")
-    one = experiment("rows", "rows.jsonl", {"bare": PROMPTS["bare"]})
+    one = experiment("rows", "rows.jsonl", {"bare": PROMPTS["bare"]}, TOPICS)
     (folder / "rows.toml").write_text(one, encoding="utf-8")
-    for variant, prompt in PROMPTS.items():
-        task = lm_eval_task(f"topics_{variant}", tasks / "topics.jsonl", prompt, shots)
-        (tasks / f"topics_{variant}.yaml").write_text(task, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--items", type=int, default=200, help="items of the job [200]")
+    parser.add_argument("--items", type=int, default=200, help="items of a job [200]")
     parser.add_argument("--rows", type=int, default=1000, help="rows of the plan [1000]")
     args = parser.parse_args()
     write(args.folder, args.items, args.rows)

@@ -5,11 +5,11 @@
 
 Runs on one machine, one thing after another, each in `--rounds` rounds that take turns:
 
-    harness       the binary: the job of `job.py`, a rerun of it, `--help`, `plan`
+    harness       the binary: the jobs of `job.py`, a rerun, `--help`, `plan`
     engine        `benches/engine.rs`: the engine in memory, candle-transformers, the f32 peak
     transformers  `transformers_engine.py`: what the engine was asked
     llama_cpp     `llama_cpp_engine.py`: the same, as far as it can; for orientation
-    lm_eval       lm-evaluation-harness on the same job; once, after the first round
+    lm_eval       lm-evaluation-harness on the same jobs; once, after the first round
     sharing       `benches/sharing.rs` and its drawing; once
     experiments   every file of `experiments/`, from nothing stored; once
 
@@ -41,6 +41,8 @@ ROOT = HERE.parent.parent
 SECTIONS = ["harness", "engine", "transformers", "llama_cpp", "lm_eval", "sharing", "experiments"]
 ONCE = ["lm_eval", "sharing", "experiments"]
 LM_EVAL_BATCH = 16
+# The jobs of `job.py`, with what their figures are called.
+JOBS = {"several": "job", "one": "one_token_job"}
 
 
 class Child:
@@ -131,16 +133,24 @@ def cargo_build() -> dict[str, Path]:
     }
 
 
-def measure_harness(session: Session, binary: Path, job: Path) -> None:
-    """The job from nothing stored, then what should cost next to nothing."""
-    results = session.work / "results"
-    shutil.rmtree(results, ignore_errors=True)
-    run = [binary, "run", job / "topics.toml", "--out", results, "-j", session.threads, "--offline"]
-    done = session.child("harness-job", *run)
-    session.append("harness", "job_seconds", done.seconds)
-    session.append("harness", "job_peak_bytes", done.peak_bytes)
-    plan = [binary, "plan", job / "rows.toml", "--out", results, "--offline"]
-    short = {"rerun_seconds": run, "plan_seconds": plan, "help_seconds": [binary, "--help"]}
+def run_command(session: Session, binary: Path, jobs: Path, job: str) -> list:
+    out = session.work / "results" / job
+    return [binary, "run", jobs / job / "topics.toml", "--out", out, "-j", session.threads, "--offline"]
+
+
+def measure_harness(session: Session, binary: Path, jobs: Path) -> None:
+    """The jobs from nothing stored, then what should cost next to nothing."""
+    shutil.rmtree(session.work / "results", ignore_errors=True)
+    for job, figure in JOBS.items():
+        done = session.child("harness-job", *run_command(session, binary, jobs, job))
+        session.append("harness", f"{figure}_seconds", done.seconds)
+        session.append("harness", f"{figure}_peak_bytes", done.peak_bytes)
+    [manifest] = (session.work / "results" / "several").rglob("run.json")
+    counts = json.loads(manifest.read_text())["counts"]
+    session.keep("harness", rows=[counts["n_rows_computed"], counts["n_rows_shared"]])
+    plan = [binary, "plan", jobs / "rows.toml", "--out", session.work / "results", "--offline"]
+    rerun = run_command(session, binary, jobs, "several")
+    short = {"rerun_seconds": rerun, "plan_seconds": plan, "help_seconds": [binary, "--help"]}
     for figure, command in short.items():
         for _ in range(2 if session.args.quick else 5):
             session.append("harness", figure, session.child("harness-short", *command).seconds)
@@ -206,22 +216,22 @@ def measure_llama_cpp(session: Session) -> None:
     session.keep("llama_cpp", versions=versions(session, "xllamacpp"))
 
 
-def measure_lm_eval(session: Session, job: Path) -> None:
-    out = session.work / "lm_eval"
-    shutil.rmtree(out, ignore_errors=True)
+def measure_lm_eval(session: Session, jobs: Path) -> None:
     venv = session.args.venv
-    tasks = ",".join(sorted(it.stem for it in (job / "lm_eval").glob("*.yaml")))
-    done = session.child(
-        "lm_eval",
-        *[venv / "bin/lm_eval", "run", "--model", "hf", "--device", "cpu", "--log_samples"],
-        *["--model_args", f"pretrained={venv.resolve() / 'checkpoint'},dtype=float32"],
-        *["--tasks", tasks, "--include_path", job / "lm_eval"],
-        *["--batch_size", LM_EVAL_BATCH, "--output_path", out],
-    )
+    for job, figure in JOBS.items():
+        out, tasks = session.work / "lm_eval" / job, jobs / job / "lm_eval"
+        shutil.rmtree(out, ignore_errors=True)
+        done = session.child(
+            "lm_eval",
+            *[venv / "bin/lm_eval", "run", "--model", "hf", "--device", "cpu", "--log_samples"],
+            *["--model_args", f"pretrained={venv.resolve() / 'checkpoint'},dtype=float32"],
+            *["--tasks", ",".join(sorted(it.stem for it in tasks.glob("*.yaml")))],
+            *["--include_path", tasks, "--batch_size", LM_EVAL_BATCH, "--output_path", out],
+        )
+        session.append("lm_eval", f"{figure}_seconds", done.seconds)
+        session.append("lm_eval", f"{figure}_peak_bytes", done.peak_bytes)
     session.keep(
         "lm_eval",
-        job_seconds=[done.seconds],
-        job_peak_bytes=[done.peak_bytes],
         batch=LM_EVAL_BATCH,
         versions=versions(session, "lm_eval", "transformers", "torch"),
     )
@@ -233,10 +243,10 @@ def versions(session: Session, *packages: str) -> dict:
     return dict(zip(packages, done.text.split(), strict=True))
 
 
-def agreement(session: Session, binary: Path) -> dict | None:
+def agreement(session: Session, binary: Path, job: str) -> dict | None:
     """Whether both scored the same characters, and how far their log-likelihoods are apart."""
-    samples = sorted((session.work / "lm_eval").rglob("samples_topics_*.jsonl"))
-    results = session.work / "results"
+    samples = sorted((session.work / "lm_eval" / job).rglob("samples_topics_*.jsonl"))
+    results = session.work / "results" / job
     if not samples or not results.exists():
         return None
     theirs = {}
@@ -323,15 +333,15 @@ def main() -> None:
     if not all(binaries.values()):
         binaries |= {name: path for name, path in cargo_build().items() if not binaries[name]}
     binaries = {name: path.resolve() for name, path in binaries.items()}
-    job = session.work / "job"
+    jobs = session.work / "jobs"
     size = ["--items", "4", "--rows", "50"] if args.quick else []
-    session.child("job", sys.executable, HERE / "job.py", job, *size)
+    session.child("job", sys.executable, HERE / "job.py", jobs, *size)
     steps = {
-        "harness": lambda: measure_harness(session, binaries["harness"], job),
+        "harness": lambda: measure_harness(session, binaries["harness"], jobs),
         "engine": lambda: measure_engine(session, binaries["engine"]),
         "transformers": lambda: measure_transformers(session),
         "llama_cpp": lambda: measure_llama_cpp(session),
-        "lm_eval": lambda: measure_lm_eval(session, job),
+        "lm_eval": lambda: measure_lm_eval(session, jobs),
         "sharing": lambda: measure_sharing(session, binaries["sharing"]),
         "experiments": lambda: measure_experiments(session, binaries["harness"]),
     }
@@ -348,8 +358,8 @@ def main() -> None:
     figures = kept | session.figures
     # Kept before the answers are compared: figures of different work make no table.
     figures_path.write_text(json.dumps(figures, indent=1) + "\n")
-    together = agreement(session, binaries["harness"])
-    if together:
+    together = {job: agreement(session, binaries["harness"], job) for job in JOBS}
+    if all(together.values()):
         figures["agreement"] = together
         figures_path.write_text(json.dumps(figures, indent=1) + "\n")
     text = table.markdown(figures)

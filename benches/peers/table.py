@@ -86,6 +86,11 @@ def markdown(figures: dict) -> str:
         *[("harness", "job_seconds"), ("lm_eval", "job_seconds"), 12, seconds],
         is_cost=True,
     )
+    table.compare(
+        "the same with choices of one token, which lm-evaluation-harness reads off one row",
+        *[("harness", "one_token_job_seconds"), ("lm_eval", "one_token_job_seconds"), 0, seconds],
+        is_cost=True,
+    )
     tokens, written = rate("tokens/s"), rate("new tokens/s")
     table.compare(
         "distinct texts of 128 tokens, every token scored, against transformers",
@@ -190,13 +195,21 @@ def place(machine: dict) -> str:
 def notes(table: Table) -> list[str]:
     """What the ratios rest on."""
     lines = []
-    same = table.figures.get("agreement")
-    if same:
+    jobs = list(table.figures.get("agreement", {}).values())
+    if jobs:
+        n, n_same, n_cases = (sum(it[key] for it in jobs) for key in ("n", "n_same", "n_cases"))
+        apart = max(it["max_nats_apart"] for it in jobs)
         lines.append(
-            f"Harness and lm-evaluation-harness scored the same characters; their {same['n']:,} "
-            f"log-likelihoods are at most {same['max_nats_apart']:.1e} nats apart, and the likeliest "
-            f"choice is the same in {same['n_same']:,} of {same['n_cases']:,} cases. The latter ran "
+            f"Harness and lm-evaluation-harness scored the same characters; the {n:,} "
+            f"log-likelihoods of both jobs are at most {apart:.1e} nats apart, and the likeliest "
+            f"choice is the same in {n_same:,} of {n_cases:,} cases. The latter ran "
             f"in batches of {table.figures['lm_eval']['batch']}."
+        )
+    n_rows = table.figures.get("harness", {}).get("rows")
+    if n_rows:
+        lines.append(
+            f"Of the {sum(n_rows):,} rows that the first job's requests take one by one, harness "
+            f"computed {n_rows[0]:,}; the rest was shared."
         )
     peer = table.figures.get("transformers")
     if peer:
