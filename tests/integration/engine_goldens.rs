@@ -11,6 +11,8 @@ use harness::request::{GenerationParams, Outcome, Request, Response, Sampling};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
+use super::same_bits::{experiment, sampling};
+
 pub(super) const CHECKPOINTS: [&str; 18] = [
     "tiny-gpt2",
     "tiny-gpt2-bare",
@@ -36,14 +38,18 @@ pub(super) const CHECKPOINTS: [&str; 18] = [
 const TOLERANCE: f64 = 1e-4;
 
 pub(super) fn open(name: &str) -> (Model, LocalEngine) {
+    let model = open_model(name);
+    let engine = LocalEngine::load(&model).unwrap();
+    (model, engine)
+}
+
+pub(super) fn open_model(name: &str) -> Model {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
     let options = OpenOptions {
         base: folder,
         ..OpenOptions::default()
     };
-    let model = model::open(&ModelSource::Path(name.into()), &options, &mut |_| {}).unwrap();
-    let engine = LocalEngine::load(&model).unwrap();
-    (model, engine)
+    model::open(&ModelSource::Path(name.into()), &options, &mut |_| {}).unwrap()
 }
 
 pub(super) fn goldens(name: &str) -> Json {
@@ -128,25 +134,70 @@ impl Deviations {
     }
 }
 
+/// Largest deviation of the engine's logits from the goldens.
+fn logit_deviation(name: &str, engine: &LocalEngine) -> f64 {
+    let mut worst = 0f64;
+    for sequence in goldens(name)["sequences"].as_array().unwrap() {
+        let rows = engine.logits(&ids(&sequence["ids"])).unwrap();
+        for golden in sequence["logits"].as_array().unwrap() {
+            let row = &rows[golden["position"].as_u64().unwrap() as usize];
+            let want = floats(&golden["values"]);
+            assert_eq!(row.len(), want.len(), "{name}");
+            for (got, want) in row.iter().zip(want) {
+                worst = worst.max((f64::from(*got) - want).abs());
+            }
+        }
+    }
+    worst
+}
+
 #[test]
 fn logits_equal_hugging_face() {
+    Deviations::of("logit", |name| logit_deviation(name, &open(name).1)).check();
+}
+
+/// The engine in candle operations, written from the definitions and not for speed.
+#[test]
+fn logits_in_candle_operations_equal_hugging_face() {
     let measure = |name: &str| {
-        let (_, engine) = open(name);
+        let engine = LocalEngine::load_as_tensors(&open_model(name)).unwrap();
+        logit_deviation(name, &engine)
+    };
+    Deviations::of("logit in candle operations", measure).check();
+}
+
+/// The same experiment through both arithmetics, packed, shared and written alike.
+#[test]
+fn candle_operations_agree_with_the_loops() {
+    let measure = |name: &str| {
+        let (model, loops) = open(name);
+        let tensors = LocalEngine::load_as_tensors(&model).unwrap();
+        // Their answers are not the same bits, so they must not be stored as the same.
+        assert_ne!(loops.answerer().numerics, tensors.answerer().numerics);
+        // A draw may fall to either side of a rounding.
+        let is_drawn = |it: &Request| matches!(sampling(it), Some(Sampling::Draw { .. }));
+        let requests: Vec<Request> = experiment()
+            .into_iter()
+            .filter(|it| !is_drawn(it))
+            .collect();
         let mut worst = 0f64;
-        for sequence in goldens(name)["sequences"].as_array().unwrap() {
-            let rows = engine.logits(&ids(&sequence["ids"])).unwrap();
-            for golden in sequence["logits"].as_array().unwrap() {
-                let row = &rows[golden["position"].as_u64().unwrap() as usize];
-                let want = floats(&golden["values"]);
-                assert_eq!(row.len(), want.len(), "{name}");
-                for (got, want) in row.iter().zip(want) {
-                    worst = worst.max((f64::from(*got) - want).abs());
+        for (got, want) in run(&tensors, &requests).iter().zip(&run(&loops, &requests)) {
+            match (got, want) {
+                (
+                    Ok(Response::Loglikelihood { logprobs, .. }),
+                    Ok(Response::Loglikelihood { logprobs: want, .. }),
+                ) => {
+                    assert_eq!(logprobs.len(), want.len(), "{name}");
+                    let apart = logprobs.iter().zip(want);
+                    let apart = apart.map(|(a, b)| f64::from((a - b).abs()));
+                    worst = apart.fold(worst, f64::max);
                 }
+                (got, want) => assert_eq!(got, want, "{name}"),
             }
         }
         worst
     };
-    Deviations::of("logit", measure).check();
+    Deviations::of("logprob in candle operations from the loops'", measure).check();
 }
 
 #[test]

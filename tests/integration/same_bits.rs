@@ -81,7 +81,7 @@ fn params(max_tokens: usize, sampling: Sampling) -> GenerationParams {
 }
 
 /// How a request is drawn; `None` if it is scored.
-fn sampling(request: &Request) -> Option<&Sampling> {
+pub(super) fn sampling(request: &Request) -> Option<&Sampling> {
     match &request.work {
         Work::Loglikelihood { .. } => None,
         Work::Generation(params) => Some(&params.sampling),
@@ -100,7 +100,7 @@ fn draw(seed: u8, top_k: Option<usize>, top_p: Option<f32>) -> Sampling {
 
 /// An experiment in small: three variants on some examples, each with choices, a greedy
 /// generation and draws; and what is at the edges.
-fn experiment() -> Vec<Request> {
+pub(super) fn experiment() -> Vec<Request> {
     let mut requests = Vec::new();
     for (variant, n_prefix) in [(1, 41), (2, 17), (3, 1)] {
         for example in 0..3 {

@@ -173,6 +173,7 @@ impl List {
 mod tests {
     use std::path::{Path, PathBuf};
 
+    use super::super::cpu::Cpu;
     use super::super::load::load;
     use super::*;
     use crate::experiment::ModelSource;
@@ -243,7 +244,7 @@ mod tests {
                 let Ok(model) = opened(copy.path()) else {
                     continue;
                 };
-                let expected = load(&model).unwrap_err().to_string();
+                let expected = load(&model, |keep| Cpu { keep }).unwrap_err().to_string();
                 assert_eq!(check(&model).unwrap_err().to_string(), expected);
                 n_refused += 1;
             }
@@ -285,7 +286,7 @@ mod tests {
         assert!(memory.is_f32);
         // Keys and values, 2 layers, 2 heads of 8, values padded to 32.
         assert_eq!(memory.token_bytes, 4 * 2 * 2 * (8 + 32));
-        // 256 rows of 2·32 + 2·6·8 + 3·64 floats, and 32 rows of 320 logits.
-        assert_eq!(memory.work_bytes, 4 * (256 * 352 + 32 * 320));
+        // 256 rows of 2·32 + 2·6·8 + 64 floats, and 32 rows of 320 logits.
+        assert_eq!(memory.work_bytes, 4 * (256 * 224 + 32 * 320));
     }
 }

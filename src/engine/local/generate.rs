@@ -7,11 +7,12 @@
 
 use std::rc::Rc;
 
-use super::decoder::{Segment, Wave};
+use super::kv;
 use super::pool::{Block, Pool, Sizes};
 use super::reading::Turn;
 use super::sample::Chooser;
 use super::stops::{StopWatch, first_stop};
+use super::wave::{Segment, Wave};
 use super::window::Task;
 use crate::model::tokenizer::Tokenizer;
 use crate::request::{Failure, FinishReason, GenerationParams, Outcome, Response, Work};
@@ -106,13 +107,18 @@ impl<'a> Slot<'a> {
     }
 
     /// Sets room aside for all that is to come.
-    pub(crate) fn reserve(&mut self, ending: &Ending<'_>, pool: &mut Pool) {
+    pub(crate) fn reserve<B: kv::Block>(&mut self, ending: &Ending<'_>, pool: &mut Pool<B>) {
         self.reserved_bytes = self.own_bytes(ending, pool.sizes());
         pool.reserve(self.reserved_bytes);
     }
 
     /// Adds the newest token to a wave; returns its row.
-    pub(crate) fn feed(&mut self, ending: &Ending<'_>, pool: &mut Pool, wave: &mut Wave) -> usize {
+    pub(crate) fn feed<B: kv::Block>(
+        &mut self,
+        ending: &Ending<'_>,
+        pool: &mut Pool<B>,
+        wave: &mut Wave,
+    ) -> usize {
         if self.n_fed.is_multiple_of(OWN_TOKENS) {
             self.past.extend(self.own.take());
             let n_tokens = OWN_TOKENS.min(self.most_fed(ending) - self.n_fed);
@@ -182,7 +188,7 @@ impl<'a> Slot<'a> {
     }
 
     /// Gives everything back.
-    pub(crate) fn release(self, pool: &mut Pool) {
+    pub(crate) fn release<B: kv::Block>(self, pool: &mut Pool<B>) {
         pool.unreserve(self.reserved_bytes);
         for block in self.past.into_iter().chain(self.own) {
             pool.release(block);

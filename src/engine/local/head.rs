@@ -9,8 +9,10 @@
 
 use rayon::prelude::*;
 
+use super::arithmetic::{Arithmetic, Fallible};
 use super::decoder::Decoder;
 use super::kernel::{self, Mode, PANEL, Panels, Rows};
+use super::matrix::Matrix;
 use super::vector;
 
 /// Rows whose logits exist at the same time in [`for_logits`].
@@ -51,12 +53,8 @@ struct BlockSummary {
 }
 
 /// The summary of every row of `hidden` (rows, E), and the logit of every pick.
-pub(crate) fn scan(
-    decoder: &Decoder,
-    hidden: &[f32],
-    picks: &[Pick],
-) -> (Vec<RowSummary>, Vec<f32>) {
-    let width = decoder.architecture.n_embd;
+pub(crate) fn scan(head: &Matrix, hidden: &[f32], picks: &[Pick]) -> (Vec<RowSummary>, Vec<f32>) {
+    let (width, _) = head.shape();
     let mut order: Vec<usize> = (0..picks.len()).collect();
     order.sort_unstable_by_key(|i| (picks[*i].row / SCAN_ROWS, picks[*i].token, picks[*i].row));
     let mut order = order.as_slice();
@@ -66,7 +64,7 @@ pub(crate) fn scan(
         let n = order.partition_point(|i| picks[*i].row / SCAN_ROWS <= tile);
         let (here, rest) = order.split_at(n);
         order = rest;
-        let blocks = scan_tile(decoder, hidden, |block| {
+        let blocks = scan_tile(head, hidden, |block| {
             let tokens = block * BLOCK..(block + 1) * BLOCK;
             let from = here.partition_point(|i| (picks[*i].token as usize) < tokens.start);
             let to = here.partition_point(|i| (picks[*i].token as usize) < tokens.end);
@@ -97,11 +95,10 @@ type Block = (Vec<BlockSummary>, Vec<(usize, f32)>);
 
 /// Every block of the vocabulary, in order.
 fn scan_tile<P: Iterator<Item = (usize, usize, usize)>>(
-    decoder: &Decoder,
+    head: &Matrix,
     hidden: &[f32],
     picks_of: impl Fn(usize) -> P + Sync,
 ) -> Vec<Block> {
-    let head = &decoder.head.weight;
     let (width, n_vocab) = head.shape();
     let rows = Rows {
         values: hidden,
@@ -142,27 +139,29 @@ fn scan_tile<P: Iterator<Item = (usize, usize, usize)>>(
 
 /// Calls `each(row, logits, summary)` for every row of `hidden` (rows, E), in parallel,
 /// and returns the results in row order.
-pub(crate) fn for_logits<R: Send>(
-    decoder: &Decoder,
-    hidden: &[f32],
+pub(crate) fn for_logits<A: Arithmetic, R: Send>(
+    decoder: &Decoder<A>,
+    hidden: &A::Rows,
+    n_rows: usize,
     each: impl Fn(usize, &[f32], RowSummary) -> R + Sync,
-) -> Vec<R> {
-    let (width, n_vocab) = decoder.head.weight.shape();
-    let mut results = Vec::with_capacity(hidden.len() / width);
-    let mut logits = Vec::new();
-    for (tile, hidden) in hidden.chunks(HEAD_ROWS * width).enumerate() {
-        logits.resize(hidden.len() / width * n_vocab, 0.0);
-        kernel::product(hidden, &decoder.head.weight, None, &mut logits, Mode::Set);
+) -> Fallible<Vec<R>> {
+    let (ops, n_vocab) = (&decoder.arithmetic, decoder.architecture.n_vocab);
+    let mut results = Vec::with_capacity(n_rows);
+    for first in (0..n_rows).step_by(HEAD_ROWS) {
+        let rows: Vec<(usize, usize)> = (first..n_rows.min(first + HEAD_ROWS))
+            .map(|row| (0, row))
+            .collect();
+        let logits = ops.logits(&ops.gather(&[hidden], &rows)?, &decoder.head)?;
         let rows = logits.par_chunks_exact(n_vocab).enumerate();
         results.par_extend(rows.map(|(i, logits)| {
             let summary = vector::fast(
                 #[inline(always)]
                 || RowSummary::of(logits),
             );
-            each(tile * HEAD_ROWS + i, logits, summary)
+            each(first + i, logits, summary)
         }));
     }
-    results
+    Ok(results)
 }
 
 impl BlockSummary {
@@ -170,7 +169,7 @@ impl BlockSummary {
     #[inline(always)]
     fn new(logits: &[f32], first: usize) -> Self {
         let (max, sum) = vector::exp_sum(logits);
-        let at = logits.iter().position(|it| *it == max).unwrap_or(0);
+        let at = vector::position(logits, max).unwrap_or(0);
         Self {
             max,
             sum,

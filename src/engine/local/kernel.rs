@@ -11,12 +11,12 @@
 //! lengths are checked before a pointer is made.
 
 mod lanes;
+mod product;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use lanes::{LaneBox, Lanes};
-
-use rayon::prelude::*;
+pub(crate) use product::{Affine, Spread, gated_product, product};
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 32;
@@ -149,97 +149,6 @@ pub(crate) fn multiply(
     unsafe { run(Isa::best(), tile, x.n) }
 }
 
-/// `out (mode)= x · weight + bias` in parallel: `x` (n, k), `out` (n, columns of `weight`).
-///
-/// # Panics
-///
-/// If a length contradicts the shapes: a bug.
-pub(crate) fn product(
-    x: &[f32],
-    weight: &impl Panels,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-    mode: Mode,
-) {
-    product_on(Isa::best(), x, weight, bias, out, mode);
-}
-
-#[expect(unsafe_code, reason = "tasks write different columns of the same rows")]
-fn product_on(
-    isa: Isa,
-    x: &[f32],
-    weight: &impl Panels,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-    mode: Mode,
-) {
-    /// A pointer that tasks share.
-    #[derive(Clone, Copy)]
-    struct Shared(*mut f32);
-    // SAFETY: `product_on` gives every task columns and rows of its own.
-    unsafe impl Send for Shared {}
-    // SAFETY: as above.
-    unsafe impl Sync for Shared {}
-    impl Shared {
-        fn at(self, offset: usize) -> *mut f32 {
-            self.0.wrapping_add(offset)
-        }
-    }
-
-    let (k, n) = weight.shape();
-    let n_rows = x.len() / k;
-    assert!(x.len() == n_rows * k && out.len() == n_rows * n);
-    assert!(bias.is_none_or(|it| it.len() == n));
-    let n_panels = weight.n_panels();
-    let rows_per_task = rows_per_task(n_rows, n_panels);
-    let n_row_blocks = n_rows.div_ceil(rows_per_task);
-    let shared = Shared(out.as_mut_ptr());
-    let task = |scratch: &mut Vec<Lanes>, task: usize| {
-        let (index, first) = (task / n_row_blocks, task % n_row_blocks * rows_per_task);
-        let ahead = if weight.is_kept() && index + 1 < n_panels {
-            weight.panel(index + 1, &mut Vec::new()).as_ptr()
-        } else {
-            std::ptr::null()
-        };
-        let panel = weight.panel(index, scratch);
-        assert!(panel.len() == 2 * k);
-        let rows = rows_per_task.min(n_rows - first);
-        let column = index * PANEL;
-        let tile = Tile {
-            x: x[first * k..].as_ptr(),
-            x_stride: k,
-            panel: panel.as_ptr(),
-            k,
-            out: shared.at(first * n + column),
-            out_stride: n,
-            width: PANEL.min(n - column),
-            bias: bias.map_or(std::ptr::null(), |it| it[column..].as_ptr()),
-            mode,
-            ahead,
-            // From some 40 rows on, all tiles together fetch the 2k lines of the next panel.
-            steps_per_line: (rows / (2 * TILE_ROWS)).max(1),
-        };
-        // SAFETY: `first + rows <= n_rows` and `column + width <= n`, so the tile stays in
-        // `x` and `out`, whose lengths were checked; no other task has these columns of
-        // these rows.
-        unsafe { run(isa, tile, rows) }
-    };
-    (0..n_panels * n_row_blocks)
-        .into_par_iter()
-        .for_each_init(Vec::new, task);
-}
-
-/// Rows of one task: all of them, unless there are too few panels for the threads.
-fn rows_per_task(n_rows: usize, n_panels: usize) -> usize {
-    let wanted_tasks = 4 * rayon::current_num_threads();
-    let n_blocks = wanted_tasks.div_ceil(n_panels.max(1));
-    // Fewer than four tiles of rows would not pay for reading the panel again.
-    n_rows
-        .div_ceil(n_blocks)
-        .next_multiple_of(TILE_ROWS)
-        .max(4 * TILE_ROWS)
-}
-
 /// Multiplies `n_rows` rows, tile by tile.
 ///
 /// # Safety
@@ -249,9 +158,10 @@ fn rows_per_task(n_rows: usize, n_panels: usize) -> usize {
 /// elements of the output meanwhile, and the machine must have the instructions of `isa`.
 #[expect(unsafe_code, reason = "walks over rows by their stride")]
 unsafe fn run(isa: Isa, mut tile: Tile, n_rows: usize) {
-    let mut first = 0;
-    while first < n_rows {
-        let n = TILE_ROWS.min(n_rows - first);
+    let mut n_left = n_rows;
+    while 0 < n_left {
+        // Tiles of nearly equal height: a low one would wait for the panel.
+        let n = n_left.div_ceil(n_left.div_ceil(TILE_ROWS));
         // SAFETY: rows `first .. first + n` are inside what the caller vouches for.
         unsafe {
             match isa {
@@ -262,12 +172,8 @@ unsafe fn run(isa: Isa, mut tile: Tile, n_rows: usize) {
                 Isa::Portable => portable(tile, n),
             }
         }
-        tile.x = tile.x.wrapping_add(n * tile.x_stride);
-        tile.out = tile.out.wrapping_add(n * tile.out_stride);
-        if !tile.ahead.is_null() {
-            tile.ahead = tile.ahead.wrapping_add(tile.k / tile.steps_per_line);
-        }
-        first += n;
+        tile.next_rows(n);
+        n_left -= n;
     }
 }
 
@@ -300,6 +206,15 @@ unsafe fn portable(tile: Tile, n_rows: usize) {
 }
 
 impl Tile {
+    /// Goes past `n` rows.
+    fn next_rows(&mut self, n: usize) {
+        self.x = self.x.wrapping_add(n * self.x_stride);
+        self.out = self.out.wrapping_add(n * self.out_stride);
+        if !self.ahead.is_null() {
+            self.ahead = self.ahead.wrapping_add(self.k / self.steps_per_line);
+        }
+    }
+
     /// What the chains of a row start from.
     ///
     /// # Safety
@@ -351,6 +266,7 @@ impl Tile {
 
 #[cfg(test)]
 mod tests {
+    use super::product::product_on;
     use super::*;
 
     /// A weight whose panels lie one after the other.
@@ -440,14 +356,20 @@ mod tests {
                     for bias in [None, Some(bias.as_slice())] {
                         let mut want = values(n_rows * n, 9);
                         expected(&x, &weight, bias, &mut want, mode);
+                        let affine = Affine {
+                            weight: &weight,
+                            bias,
+                        };
                         for isa in isas() {
-                            let mut got = values(n_rows * n, 9);
-                            product_on(isa, &x, &weight, bias, &mut got, mode);
-                            assert_eq!(
-                                bits(&got),
-                                bits(&want),
-                                "{isa:?} {n_rows} x {k} x {n} {mode:?}"
-                            );
+                            for spread in [Spread::Threads, Spread::Here] {
+                                let mut got = values(n_rows * n, 9);
+                                product_on(isa, spread, &x, &affine, &mut got, mode);
+                                assert_eq!(
+                                    bits(&got),
+                                    bits(&want),
+                                    "{isa:?} {spread:?} {n_rows} x {k} x {n} {mode:?}"
+                                );
+                            }
                         }
                     }
                 }
@@ -482,7 +404,11 @@ mod tests {
         let x = values(8, 0);
         for isa in isas() {
             let mut out = vec![7.0; 6];
-            product_on(isa, &x, &weight, None, &mut out, Mode::Set);
+            let affine = Affine {
+                weight: &weight,
+                bias: None,
+            };
+            product_on(isa, Spread::Here, &x, &affine, &mut out, Mode::Set);
             assert!(out.iter().all(|it| *it != 7.0), "{isa:?}");
         }
         let rows = Rows {
@@ -493,13 +419,5 @@ mod tests {
         let mut out = vec![7.0; 10];
         multiply(rows, &weight.panels, &mut out, 5, 3, Mode::Set);
         assert_eq!((&out[3..5], &out[8..]), (&[7.0, 7.0][..], &[7.0, 7.0][..]));
-    }
-
-    #[test]
-    fn rows_are_split_only_where_panels_are_few() {
-        let n_threads = rayon::current_num_threads();
-        assert_eq!(rows_per_task(252, 4 * n_threads), 252);
-        assert!(rows_per_task(10_000, 1) < 10_000);
-        assert_eq!(rows_per_task(5, 1), 4 * TILE_ROWS);
     }
 }

@@ -6,7 +6,7 @@
 //! more than there is, the call is refused. Waves get smaller and fewer sequences are
 //! written at a time before that happens.
 
-use super::architecture::{Architecture, Mlp};
+use super::architecture::Architecture;
 use super::generate;
 use super::head::HEAD_ROWS;
 use super::load::free_memory_bytes;
@@ -160,12 +160,8 @@ fn least_kv_bytes(a: &Architecture, tasks: &[Task<'_>], window: usize) -> u64 {
 /// What a wave has in memory besides keys and values: the decoder's buffers, and the
 /// logits of rows that are drawn from. The margin is for what each thread needs besides.
 pub(crate) fn work_bytes(a: &Architecture, wave_rows: usize) -> u64 {
-    let n_mlp = match a.mlp {
-        Mlp::Gelu => a.n_ff,
-        Mlp::SwiGlu => 3 * a.n_ff,
-    };
     let n_attention = 2 * (a.n_head + a.n_kv_head) * a.head_dim;
-    let row = 2 * a.n_embd + n_attention + n_mlp;
+    let row = 2 * a.n_embd + n_attention + a.n_ff;
     let logits = (HEAD_ROWS * a.n_vocab) as u64;
     let rows = (wave_rows as u64).saturating_mul(row as u64);
     F32_BYTES.saturating_mul(rows.saturating_add(logits))

@@ -7,13 +7,13 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::architecture::{Architecture, Mlp, NormKind, Positions};
+use super::arithmetic::{Arithmetic, HeadNorms, Linear, Norm};
 use super::decoder::{Decoder, Layer};
 use super::describe::tensors;
 use super::families::{self, Bias, Head, Layout, Qkv};
 use super::limits::usable_bytes;
-use super::matrix::{Keep, Matrix, Order, Part};
+use super::matrix::{Keep, Order, Part};
 use super::needs::Needs;
-use super::ops::{Linear, Norm};
 use super::weights::{Stored, Weights};
 use crate::model::gguf;
 use crate::model::mapped::MappedFile;
@@ -142,21 +142,24 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// Loads the weights of `model`.
-pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
+/// Loads the weights of `model` into the arithmetic that is made for their form.
+pub(crate) fn load<A: Arithmetic>(
+    model: &Model,
+    arithmetic: impl FnOnce(Keep) -> A,
+) -> Result<Decoder<A>, LoadError> {
     let weights = Weights::open(model)?;
     let (mut architecture, layout) = architecture(model, &weights)?;
     for (name, shape) in tensors(&architecture, &layout, |name| weights.has(name)) {
         weights.look(&name, &shape)?;
     }
     let needs = Needs::new(&architecture, &layout, &weights);
-    let keep = needs.choose(model.weights, usable_bytes())?;
+    let arithmetic = arithmetic(needs.choose(model.weights, usable_bytes())?);
     divide_frequencies(&mut architecture, &layout, &weights)?;
     let source = Source {
         weights: &weights,
         layout: &layout,
         architecture: &architecture,
-        keep,
+        arithmetic: &arithmetic,
     };
     let a = &architecture;
     let name = format!("{}{}.weight", layout.prefix, layout.token_embedding);
@@ -184,6 +187,7 @@ pub(crate) fn load(model: &Model) -> Result<Decoder, LoadError> {
     weights.finish()?;
     Ok(Decoder {
         architecture,
+        arithmetic,
         token_embedding,
         position_embedding,
         layers,
@@ -243,14 +247,14 @@ pub(super) fn numbered(name: &str, layer: usize) -> String {
 }
 
 /// Takes tensors by the names of a layout.
-struct Source<'a> {
+struct Source<'a, A> {
     weights: &'a Weights,
     layout: &'a Layout,
     architecture: &'a Architecture,
-    keep: Keep,
+    arithmetic: &'a A,
 }
 
-impl Source<'_> {
+impl<A: Arithmetic> Source<'_, A> {
     fn raw(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         self.weights
             .take(&format!("{}{name}.weight", self.layout.prefix), shape)
@@ -261,14 +265,16 @@ impl Source<'_> {
             .take(&format!("{}{name}.bias", self.layout.prefix), &[n])
     }
 
-    fn norm(&self, name: &str) -> Result<Norm, LoadError> {
+    fn norm(&self, name: &str) -> Result<Norm<A>, LoadError> {
         let n = self.architecture.n_embd;
-        let bias = match self.architecture.norm {
-            NormKind::Layer(_) => self.bias(name, n)?,
-            NormKind::Rms(_) => Vec::new(),
+        let kind = self.architecture.norm;
+        let bias = match kind {
+            NormKind::Layer(_) => Some(self.arithmetic.vector(self.bias(name, n)?)?),
+            NormKind::Rms(_) => None,
         };
         Ok(Norm {
-            weight: self.raw(name, &[n])?,
+            kind,
+            weight: self.arithmetic.vector(self.raw(name, &[n])?)?,
             bias,
         })
     }
@@ -298,11 +304,12 @@ impl Source<'_> {
         n_out: &[usize],
         k: usize,
         bias: Bias,
-    ) -> Result<Linear, LoadError> {
+    ) -> Result<Linear<A>, LoadError> {
         let orders = vec![Order::Rows; names.len()];
+        let bias = self.biases(bias, names, n_out)?;
         Ok(Linear {
             weight: self.matrix(names, n_out, &orders, k)?,
-            bias: self.biases(bias, names, n_out)?,
+            bias: bias.map(|it| self.arithmetic.vector(it)).transpose()?,
         })
     }
 
@@ -313,7 +320,7 @@ impl Source<'_> {
         n_out: &[usize],
         orders: &[Order],
         k: usize,
-    ) -> Result<Matrix, LoadError> {
+    ) -> Result<A::Matrix, LoadError> {
         let mut parts = Vec::new();
         for ((name, n), order) in names.iter().zip(n_out).zip(orders) {
             let name = format!("{}{name}.weight", self.layout.prefix);
@@ -330,10 +337,10 @@ impl Source<'_> {
             };
             parts.push(part);
         }
-        Matrix::new(k, &parts, self.keep)
+        self.arithmetic.matrix(k, &parts)
     }
 
-    fn qkv(&self, layer: usize) -> Result<Linear, LoadError> {
+    fn qkv(&self, layer: usize) -> Result<Linear<A>, LoadError> {
         let (a, bias) = (self.architecture, self.layout.qkv_bias);
         let (q, g) = (a.n_head * a.head_dim, a.kv_width());
         match self.layout.qkv {
@@ -352,36 +359,43 @@ impl Source<'_> {
                 let orders = [halves, halves, Order::Rows];
                 Ok(Linear {
                     weight: self.matrix(&names, &[q, g, g], &orders, a.n_embd)?,
-                    bias,
+                    bias: bias.map(|it| self.arithmetic.vector(it)).transpose()?,
                 })
             }
         }
     }
 
     /// The norms of single query and key heads, where the family has them.
-    fn query_key_norm(&self, layer: usize) -> Result<Option<(Norm, Norm)>, LoadError> {
+    fn head_norms(&self, layer: usize) -> Result<Option<HeadNorms<A>>, LoadError> {
         let Some(names) = self.layout.query_key_norm else {
             return Ok(None);
         };
-        let [q, k] = names.map(|name| {
+        let [query, key] = names.map(|name| {
             let weight = self.raw(&numbered(name, layer), &[self.architecture.head_dim])?;
-            let bias = Vec::new();
-            Ok::<_, LoadError>(Norm { weight, bias })
+            Ok::<_, LoadError>(Norm {
+                kind: self.architecture.norm,
+                weight: self.arithmetic.vector(weight)?,
+                bias: None,
+            })
         });
-        Ok(Some((q?, k?)))
+        Ok(Some(HeadNorms {
+            query: query?,
+            key: key?,
+        }))
     }
 
-    fn layer(&self, i: usize) -> Result<Layer, LoadError> {
+    fn layer(&self, i: usize) -> Result<Layer<A>, LoadError> {
         let (a, layout) = (self.architecture, self.layout);
-        let up: Vec<String> = layout.up.iter().map(|it| numbered(it, i)).collect();
-        debug_assert_eq!(up.len(), if a.mlp == Mlp::SwiGlu { 2 } else { 1 });
-        let up = self.linear(&up, &vec![a.n_ff; up.len()], a.n_embd, layout.mlp_bias)?;
+        let widen =
+            |name: &&str| self.linear(&[numbered(name, i)], &[a.n_ff], a.n_embd, layout.mlp_bias);
+        let (up, gate) = layout.up.split_last().expect("an MLP has a way in");
+        debug_assert_eq!(gate.len(), usize::from(a.mlp == Mlp::SwiGlu));
         let output = numbered(layout.output, i);
         let down = numbered(layout.down, i);
         Ok(Layer {
             attention_norm: self.norm(&numbered(layout.attention_norm, i))?,
             qkv: self.qkv(i)?,
-            query_key_norm: self.query_key_norm(i)?,
+            head_norms: self.head_norms(i)?,
             output: self.linear(
                 &[output],
                 &[a.n_embd],
@@ -389,7 +403,8 @@ impl Source<'_> {
                 layout.output_bias,
             )?,
             mlp_norm: self.norm(&numbered(layout.mlp_norm, i))?,
-            up,
+            gate: gate.first().map(widen).transpose()?,
+            up: widen(up)?,
             down: self.linear(&[down], &[a.n_embd], a.n_ff, layout.mlp_bias)?,
         })
     }
@@ -411,7 +426,7 @@ impl Source<'_> {
     }
 
     /// The vocabulary head: its own tensor, or the embedding read the other way round.
-    fn head(&self, token_embedding: &Stored<'_>) -> Result<Linear, LoadError> {
+    fn head(&self, token_embedding: &Stored<'_>) -> Result<A::Matrix, LoadError> {
         let (n_vocab, n_embd) = (self.architecture.n_vocab, self.architecture.n_embd);
         let name = format!("{}.weight", self.layout.head_name);
         let is_own = match self.layout.head {
@@ -429,10 +444,7 @@ impl Source<'_> {
             tensor,
             order: Order::Rows,
         };
-        Ok(Linear {
-            weight: Matrix::new(n_embd, &[part], self.keep)?,
-            bias: None,
-        })
+        self.arithmetic.matrix(n_embd, &[part])
     }
 }
 
@@ -460,6 +472,7 @@ pub(super) fn free_memory_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cpu::Cpu;
     use super::*;
     use crate::experiment::ModelSource;
     use crate::model::{self, OpenOptions};
@@ -470,7 +483,11 @@ mod tests {
             ..OpenOptions::default()
         };
         let model = model::open(&ModelSource::Path(name.into()), &options, &mut |_| {}).unwrap();
-        match load(&model).unwrap().architecture.positions {
+        match load(&model, |keep| Cpu { keep })
+            .unwrap()
+            .architecture
+            .positions
+        {
             Positions::Rope { frequencies } => frequencies,
             Positions::Learned => panic!("{name} has learned positions"),
         }

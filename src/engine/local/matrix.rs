@@ -97,6 +97,27 @@ impl Matrix {
     }
 }
 
+impl Matrix {
+    /// Columns, and all values row by row, (k, n).
+    pub(crate) fn into_rows(self) -> (usize, Vec<f32>) {
+        let mut values = vec![0.0; self.k * self.n];
+        let mut scratch = Vec::new();
+        for index in 0..self.n_panels() {
+            let first = index * PANEL;
+            let width = PANEL.min(self.n - first);
+            let rows = self.panel(index, &mut scratch).chunks_exact(2);
+            for (lanes, row) in rows.zip(values.chunks_exact_mut(self.n)) {
+                let lanes = lanes.iter().flat_map(|it| it.0);
+                row[first..first + width]
+                    .iter_mut()
+                    .zip(lanes)
+                    .for_each(|(value, lane)| *value = lane);
+            }
+        }
+        (self.n, values)
+    }
+}
+
 impl Panels for Matrix {
     fn shape(&self) -> (usize, usize) {
         (self.k, self.n)

@@ -10,7 +10,9 @@
 //! to f32, activations are never quantised.
 
 mod architecture;
+mod arithmetic;
 mod attention;
+mod cpu;
 mod decoder;
 mod describe;
 mod families;
@@ -18,20 +20,22 @@ mod generate;
 mod head;
 mod kernel;
 mod kv;
+mod kv_panels;
 mod likelihood;
 mod limits;
 mod load;
 mod matrix;
 mod needs;
-mod ops;
 mod pool;
 mod reading;
 mod sample;
 mod schedule;
 mod stops;
 mod sweep;
+mod tensors;
 mod trie;
 mod vector;
+mod wave;
 mod weights;
 mod window;
 
@@ -45,7 +49,11 @@ use super::{Capabilities, Engine, EngineError, Rows, Stop};
 use crate::model::Model;
 use crate::model::tokenizer::Tokenizer;
 use crate::request::{Answerer, Digest, Failure, FinishReason, Outcome, Request, Response, Work};
+use architecture::Architecture;
+use arithmetic::Arithmetic;
+use cpu::Cpu;
 use decoder::Decoder;
+use tensors::Tensors;
 use window::Task;
 
 /// Names the arithmetic of this engine; part of every stored answer's key.
@@ -76,9 +84,15 @@ pub fn answerer(model: &Model) -> Answerer {
     }
 }
 
+/// A decoder in one of its arithmetics.
+enum Form {
+    Cpu(Decoder<Cpu>),
+    Tensors(Decoder<Tensors>),
+}
+
 /// A model in memory.
 pub struct LocalEngine {
-    decoder: Decoder,
+    form: Form,
     tokenizer: Arc<Tokenizer>,
     eos: Vec<u32>,
     answerer: Answerer,
@@ -95,17 +109,39 @@ impl LocalEngine {
     /// [`LoadError`] if the checkpoint is not one this engine computes exactly, does not
     /// fit in memory, or changed since `model` was opened.
     pub fn load(model: &Model) -> Result<Self, LoadError> {
-        let decoder = load::load(model)?;
+        let decoder = load::load(model, |keep| Cpu { keep })?;
+        Self::new(model, Form::Cpu(decoder), answerer(model))
+    }
+
+    /// Loads the weights of `model` as candle tensors on candle's CPU device.
+    ///
+    /// Answers differ from those of [`LocalEngine::load`] by rounding and come more slowly:
+    /// this is what other devices will run, and what the fast loops are held against.
+    ///
+    /// # Errors
+    ///
+    /// As for [`LocalEngine::load`].
+    pub fn load_as_tensors(model: &Model) -> Result<Self, LoadError> {
+        let device = candle_core::Device::Cpu;
+        let decoder = load::load(model, |_| Tensors { device })?;
+        let answerer = Answerer {
+            numerics: format!("{}-tensors", numerics()),
+            ..answerer(model)
+        };
+        Self::new(model, Form::Tensors(decoder), answerer)
+    }
+
+    fn new(model: &Model, form: Form, answerer: Answerer) -> Result<Self, LoadError> {
         // Looked at after the last byte was read.
         if let Some(path) = model.changed_file() {
             let message = "it changed after its digest was computed; run again";
             return Err(LoadError::file(path, message));
         }
         Ok(Self {
-            decoder,
+            form,
             tokenizer: Arc::clone(&model.tokenizer),
             eos: model.eos.clone(),
-            answerer: answerer(model),
+            answerer,
             memory_bytes: limits::usable_bytes(),
         })
     }
@@ -116,30 +152,10 @@ impl LocalEngine {
     ///
     /// [`EngineError`] if a product fails.
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let mut pool = pool::Pool::new(&self.decoder.architecture, u64::MAX);
-        let block = pool.kept(tokens.len());
-        let mut rows = Vec::new();
-        for start in (0..tokens.len()).step_by(limits::WAVE_ROWS) {
-            let end = tokens.len().min(start + limits::WAVE_ROWS);
-            let wave = decoder::Wave {
-                tokens: tokens[start..end].to_vec(),
-                segments: vec![decoder::Segment {
-                    rows: 0..end - start,
-                    start,
-                    past: Vec::new(),
-                    block: block.id,
-                }],
-            };
-            let wanted: Vec<usize> = (0..end - start).collect();
-            let hidden = self
-                .decoder
-                .forward(&wave, &wanted, &mut pool.kv, &Stop::new())?;
-            let hidden = hidden.unwrap_or_default();
-            rows.extend(head::for_logits(&self.decoder, &hidden, |_, it, _| {
-                it.to_vec()
-            }));
+        match &self.form {
+            Form::Cpu(it) => logits(it, tokens),
+            Form::Tensors(it) => logits(it, tokens),
         }
-        Ok(rows)
     }
 
     /// As [`Engine::run`], cut to size by `limits`; no answer depends on them.
@@ -164,13 +180,23 @@ impl LocalEngine {
         let ending = generate::Ending {
             tokenizer: &self.tokenizer,
             eos: &self.eos,
-            n_context: self.decoder.architecture.n_context,
+            n_context: self.architecture().n_context,
         };
         let limits = Limits {
             memory_bytes: limits.memory_bytes.or(self.memory_bytes),
             ..*limits
         };
-        schedule::run(&self.decoder, ending, tasks, &limits, stop, deliver)
+        match &self.form {
+            Form::Cpu(it) => schedule::run(it, ending, tasks, &limits, stop, deliver),
+            Form::Tensors(it) => schedule::run(it, ending, tasks, &limits, stop, deliver),
+        }
+    }
+
+    fn architecture(&self) -> &Architecture {
+        match &self.form {
+            Form::Cpu(it) => &it.architecture,
+            Form::Tensors(it) => &it.architecture,
+        }
     }
 
     /// The outcome of a request that takes no computing.
@@ -193,7 +219,7 @@ impl LocalEngine {
 
     /// Why `request` cannot be run, if it cannot.
     fn refuse(&self, request: &Request) -> Option<Failure> {
-        let a = &self.decoder.architecture;
+        let a = self.architecture();
         if a.n_context < request.n_positions() {
             let needed = request.n_positions();
             return Some(Failure::ContextOverflow {
@@ -224,7 +250,7 @@ impl LocalEngine {
 impl Engine for LocalEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            n_context: self.decoder.architecture.n_context,
+            n_context: self.architecture().n_context,
             loglikelihood: true,
             generation: true,
         }
@@ -242,4 +268,33 @@ impl Engine for LocalEngine {
     ) -> Result<Rows, EngineError> {
         self.run_within(&Limits::default(), requests, stop, deliver)
     }
+}
+
+/// Logits after every token, (T, V).
+fn logits<A: Arithmetic>(
+    decoder: &Decoder<A>,
+    tokens: &[u32],
+) -> Result<Vec<Vec<f32>>, EngineError> {
+    let mut pool = pool::Pool::new(&decoder.architecture, u64::MAX);
+    let block = pool.kept(tokens.len());
+    let mut rows = Vec::new();
+    for start in (0..tokens.len()).step_by(limits::WAVE_ROWS) {
+        let end = tokens.len().min(start + limits::WAVE_ROWS);
+        let n_rows = end - start;
+        let wave = wave::Wave {
+            tokens: tokens[start..end].to_vec(),
+            segments: vec![wave::Segment {
+                rows: 0..n_rows,
+                start,
+                past: Vec::new(),
+                block: block.id,
+            }],
+        };
+        let wanted: Vec<usize> = (0..n_rows).collect();
+        let hidden = decoder.forward(&wave, &wanted, &mut pool.kv, &Stop::new())?;
+        let hidden = hidden.unwrap_or_default();
+        let read = head::for_logits(decoder, &hidden, n_rows, |_, it, _| it.to_vec());
+        rows.extend(read?);
+    }
+    Ok(rows)
 }

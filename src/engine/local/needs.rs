@@ -93,18 +93,19 @@ impl Needs {
 }
 
 /// Inputs and outputs of a layer's matrices.
-fn matrices(a: &Architecture) -> [(usize, usize); 4] {
+fn matrices(a: &Architecture) -> Vec<(usize, usize)> {
     let q = a.n_head * a.head_dim;
     let n_up = match a.mlp {
-        Mlp::Gelu => a.n_ff,
-        Mlp::SwiGlu => 2 * a.n_ff,
+        Mlp::Gelu => 1,
+        Mlp::SwiGlu => 2,
     };
-    [
+    let mut matrices = vec![
         (a.n_embd, q + 2 * a.kv_width()),
         (q, a.n_embd),
-        (a.n_embd, n_up),
         (a.n_ff, a.n_embd),
-    ]
+    ];
+    matrices.extend(vec![(a.n_embd, a.n_ff); n_up]);
+    matrices
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::architecture::Architecture;
 use super::kernel::PANEL;
-use super::kv::{BlockId, KvStore};
+use super::kv::{self, BlockId, KvStore, Shape};
 
 /// Bytes of an f32.
 pub(super) const F32_BYTES: u64 = 4;
@@ -25,8 +25,8 @@ pub(crate) struct Block {
 
 /// All live blocks.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    pub kv: KvStore,
+pub(crate) struct Pool<B> {
+    pub kv: KvStore<B>,
     sizes: Sizes,
     limit_bytes: u64,
     held_bytes: u64,
@@ -69,11 +69,15 @@ impl Sizes {
     }
 }
 
-impl Pool {
+impl<B: kv::Block> Pool<B> {
     /// An empty pool that holds at most `limit_bytes`, as far as it is asked.
     pub(crate) fn new(a: &Architecture, limit_bytes: u64) -> Self {
+        let shape = Shape {
+            n_kv_head: a.n_kv_head,
+            head_dim: a.head_dim,
+        };
         Self {
-            kv: KvStore::new(a.n_layer, a.n_kv_head, a.head_dim),
+            kv: KvStore::new(a.n_layer, shape),
             sizes: Sizes::new(a),
             limit_bytes,
             held_bytes: 0,

@@ -4,8 +4,9 @@
 //! needs its maximum, its log-sum-exp and some logits; only draws and penalties need
 //! all logits of a row at once.
 
+use super::arithmetic::{Arithmetic, Fallible};
 use super::decoder::Decoder;
-use super::head::{self, RowSummary};
+use super::head::{self, Pick, RowSummary};
 use super::sample::Chooser;
 
 /// A sequence that continues at a row.
@@ -52,8 +53,15 @@ impl Question<'_> {
 }
 
 /// Answers one question per row of `hidden` (rows, E).
-pub(crate) fn read(decoder: &Decoder, hidden: &[f32], questions: &[Question<'_>]) -> Vec<Answer> {
-    let width = decoder.architecture.n_embd;
+///
+/// # Errors
+///
+/// What the device says.
+pub(crate) fn read<A: Arithmetic>(
+    decoder: &Decoder<A>,
+    hidden: &A::Rows,
+    questions: &[Question<'_>],
+) -> Fallible<Vec<Answer>> {
     let mut answers: Vec<Answer> = questions.iter().map(|_| Answer::default()).collect();
     let rows = 0..questions.len();
     let scanned: Vec<usize> = rows
@@ -61,7 +69,7 @@ pub(crate) fn read(decoder: &Decoder, hidden: &[f32], questions: &[Question<'_>]
         .filter(|it| questions[*it].needs_scan())
         .collect();
     let picks: Vec<&[u32]> = scanned.iter().map(|it| questions[*it].picks).collect();
-    let scans = scan(decoder, &gather(hidden, width, &scanned), &picks);
+    let scans = scan(decoder, hidden, &scanned, &picks)?;
     for (row, scan) in scanned.into_iter().zip(scans) {
         answers[row].scan = Some(scan);
     }
@@ -74,7 +82,8 @@ pub(crate) fn read(decoder: &Decoder, hidden: &[f32], questions: &[Question<'_>]
             .map(|it| summary.log_sum_exp.is_finite().then(|| choose(it)))
             .collect()
     };
-    let choices = head::for_logits(decoder, &gather(hidden, width, &drawn), choose);
+    let rows = gather(decoder, hidden, &drawn)?;
+    let choices = head::for_logits(decoder, &rows, drawn.len(), choose)?;
     let mut choices = drawn.iter().zip(choices).peekable();
     for (row, (answer, question)) in answers.iter_mut().zip(questions).enumerate() {
         let drawn = choices.next_if(|it| *it.0 == row);
@@ -89,34 +98,43 @@ pub(crate) fn read(decoder: &Decoder, hidden: &[f32], questions: &[Question<'_>]
             });
         }
     }
-    answers
+    Ok(answers)
 }
 
-/// Log-sum-exp, most likely token and the picked logits of every row of `hidden`.
-fn scan(decoder: &Decoder, hidden: &[f32], picks: &[&[u32]]) -> Vec<RowScan> {
-    let asked: Vec<head::Pick> = picks
+/// Log-sum-exp, most likely token and the picked logits of some rows of `hidden`.
+fn scan<A: Arithmetic>(
+    decoder: &Decoder<A>,
+    hidden: &A::Rows,
+    rows: &[usize],
+    picks: &[&[u32]],
+) -> Fallible<Vec<RowScan>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked: Vec<Pick> = picks
         .iter()
         .enumerate()
-        .flat_map(|(row, tokens)| {
-            tokens
-                .iter()
-                .map(move |token| head::Pick { row, token: *token })
-        })
+        .flat_map(|(row, tokens)| tokens.iter().map(move |token| Pick { row, token: *token }))
         .collect();
-    let (summaries, logits) = head::scan(decoder, hidden, &asked);
+    let hidden = gather(decoder, hidden, rows)?;
+    let (summaries, logits) = decoder.arithmetic.scan(&hidden, &decoder.head, &asked)?;
     let mut logits = logits.into_iter();
     let scans = summaries.into_iter().zip(picks);
-    scans
+    Ok(scans
         .map(|(summary, picks)| RowScan {
             log_sum_exp: summary.log_sum_exp,
             argmax: summary.argmax,
             picked: logits.by_ref().take(picks.len()).collect(),
         })
-        .collect()
+        .collect())
 }
 
-/// Some rows of a matrix.
-fn gather(matrix: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
-    let rows = rows.iter().flat_map(|row| &matrix[row * width..][..width]);
-    rows.copied().collect()
+/// Some rows of `hidden`.
+fn gather<A: Arithmetic>(
+    decoder: &Decoder<A>,
+    hidden: &A::Rows,
+    rows: &[usize],
+) -> Fallible<A::Rows> {
+    let rows: Vec<(usize, usize)> = rows.iter().map(|row| (0, *row)).collect();
+    decoder.arithmetic.gather(&[hidden], &rows)
 }

@@ -11,13 +11,15 @@
 
 use std::collections::VecDeque;
 
-use super::decoder::{Decoder, Wave};
+use super::arithmetic::{Arithmetic, Fallible};
+use super::decoder::Decoder;
 use super::generate::{self, Ending, Slot};
 use super::likelihood::Likelihoods;
 use super::limits::{Limits, fit};
 use super::pool::Pool;
 use super::reading::{Answer, Question, read};
 use super::sweep::{Part, Room, Sweep};
+use super::wave::Wave;
 use super::window::{self, Task, windows};
 use crate::engine::{EngineError, Rows, Stop};
 use crate::request::{Outcome, Work};
@@ -26,8 +28,8 @@ use crate::request::{Outcome, Work};
 pub(crate) type Deliver<'d> = &'d mut dyn FnMut(usize, Outcome);
 
 /// Answers `tasks`; returns early, with some unanswered, once a stop is seen.
-pub(crate) fn run(
-    decoder: &Decoder,
+pub(crate) fn run<A: Arithmetic>(
+    decoder: &Decoder<A>,
     ending: Ending<'_>,
     mut tasks: Vec<Task<'_>>,
     limits: &Limits,
@@ -86,12 +88,12 @@ impl<'t, 'a> Current<'t, 'a> {
 }
 
 /// The state between two waves.
-struct Schedule<'a, 'd> {
-    decoder: &'d Decoder,
+struct Schedule<'a, 'd, A: Arithmetic> {
+    decoder: &'d Decoder<A>,
     ending: Ending<'d>,
     wave_rows: usize,
     n_slots: usize,
-    pool: Pool,
+    pool: Pool<A::Block>,
     /// Sequences that advance with every wave; memory is reserved to their end.
     active: Vec<Slot<'a>>,
     /// Sequences whose first token is known, until there is a slot for them.
@@ -113,7 +115,7 @@ struct Asked {
     n_slots: usize,
 }
 
-impl<'a> Schedule<'a, '_> {
+impl<'a, A: Arithmetic> Schedule<'a, '_, A> {
     fn is_idle(&self) -> bool {
         self.active.is_empty() && self.waiting.is_empty()
     }
@@ -160,7 +162,7 @@ impl<'a> Schedule<'a, '_> {
             slots.extend(parts.iter().flat_map(|it| current.beginning(it)));
             current.sweep.advance(&mut self.pool);
         }
-        let answers = self.read(&hidden, &asked, &mut slots);
+        let answers = self.read(&hidden, &asked, &mut slots)?;
         if let Some(current) = &mut current {
             for (asked, answer) in asked.iter().zip(&answers) {
                 self.take(&mut current.likelihoods, asked, answer);
@@ -210,7 +212,12 @@ impl<'a> Schedule<'a, '_> {
     }
 
     /// Asks the head; `slots` go on from the rows that were asked about, in their order.
-    fn read(&self, hidden: &[f32], asked: &[Asked], slots: &mut [Slot<'a>]) -> Vec<Answer> {
+    fn read(
+        &self,
+        hidden: &A::Rows,
+        asked: &[Asked],
+        slots: &mut [Slot<'a>],
+    ) -> Fallible<Vec<Answer>> {
         slots.iter_mut().for_each(Slot::draw);
         let mut turns = slots.iter().map(Slot::turn);
         let questions: Vec<Question<'_>> = asked

@@ -9,9 +9,10 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::decoder::{Segment, Wave};
+use super::kv;
 use super::pool::{Block, Pool};
 use super::trie::Trie;
+use super::wave::{Segment, Wave};
 use super::window::Task;
 
 /// A trie that is being computed.
@@ -128,11 +129,11 @@ impl<'t, 'a> Sweep<'t, 'a> {
     /// Adds rows to `wave` as far as there is room, and says which.
     ///
     /// After the wave is computed comes [`Sweep::advance`].
-    pub(crate) fn pack(
+    pub(crate) fn pack<B: kv::Block>(
         &mut self,
         room: Room,
         spare_bytes_of: impl Fn(&Task<'a>) -> u64,
-        pool: &mut Pool,
+        pool: &mut Pool<B>,
         wave: &mut Wave,
     ) -> Vec<Part> {
         self.cut = self.fill(room, spare_bytes_of, pool);
@@ -178,7 +179,12 @@ impl<'t, 'a> Sweep<'t, 'a> {
     }
 
     /// Where a wave ends that takes what there is room for.
-    fn fill(&self, room: Room, spare_bytes_of: impl Fn(&Task<'a>) -> u64, pool: &Pool) -> Cut {
+    fn fill<B: kv::Block>(
+        &self,
+        room: Room,
+        spare_bytes_of: impl Fn(&Task<'a>) -> u64,
+        pool: &Pool<B>,
+    ) -> Cut {
         if room.n_rows == 0 {
             return self.nothing();
         }
@@ -217,7 +223,7 @@ impl<'t, 'a> Sweep<'t, 'a> {
     }
 
     /// Bytes that a node takes which enters the wave; what has a block takes no more.
-    fn bytes_of(&self, node: usize, is_cut: bool, pool: &Pool) -> u64 {
+    fn bytes_of<B: kv::Block>(&self, node: usize, is_cut: bool, pool: &Pool<B>) -> u64 {
         if self.blocks[node].is_some() {
             return 0;
         }
@@ -266,7 +272,13 @@ impl<'t, 'a> Sweep<'t, 'a> {
     }
 
     /// Adds the rows of a node up to offset `to` to the wave.
-    fn append(&mut self, index: usize, to: usize, pool: &mut Pool, wave: &mut Wave) -> Part {
+    fn append<B: kv::Block>(
+        &mut self,
+        index: usize,
+        to: usize,
+        pool: &mut Pool<B>,
+        wave: &mut Wave,
+    ) -> Part {
         let from = self.n_done_of(index);
         if self.blocks[index].is_none() {
             self.blocks[index] = Some(self.allocate(index, to, pool));
@@ -295,7 +307,7 @@ impl<'t, 'a> Sweep<'t, 'a> {
         }
     }
 
-    fn allocate(&self, index: usize, to: usize, pool: &mut Pool) -> Rc<Block> {
+    fn allocate<B: kv::Block>(&self, index: usize, to: usize, pool: &mut Pool<B>) -> Rc<Block> {
         let node = &self.trie.nodes[index];
         let is_whole = to == node.span.len();
         let is_needed_later = self.cut.end < node.subtree_end
@@ -309,7 +321,7 @@ impl<'t, 'a> Sweep<'t, 'a> {
 
     /// Goes past the wave that was packed and computed; gives blocks back that the trie
     /// no longer needs.
-    pub(crate) fn advance(&mut self, pool: &mut Pool) {
+    pub(crate) fn advance<B: kv::Block>(&mut self, pool: &mut Pool<B>) {
         let Cut { end, n_part } = self.cut;
         self.n_done = self.n_done_of(end) + n_part;
         self.next = end;
@@ -336,6 +348,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::architecture::Architecture;
+    use super::super::kv_panels::KvPanels;
     use super::super::window;
     use super::*;
     use crate::request::{GenerationParams, Request, Sampling};
@@ -356,7 +369,7 @@ mod tests {
         let mut tasks: Vec<Task<'_>> = (0..).zip(requests).map(task).collect();
         window::sort(&mut tasks);
         let mut sweep = Sweep::new(&tasks);
-        let mut pool = Pool::new(&Architecture::small(), limit_bytes);
+        let mut pool: Pool<KvPanels> = Pool::new(&Architecture::small(), limit_bytes);
         let mut waves = Vec::new();
         while !sweep.is_done() {
             let mut wave = Wave::default();
@@ -437,7 +450,7 @@ mod tests {
             let mut fed: Vec<&[u32]> = tasks.map(|it| it.fed()).collect();
             fed.sort_unstable();
             let trie = Trie::new(&fed);
-            let sizes = Pool::new(&Architecture::small(), 0).sizes();
+            let sizes = Pool::<KvPanels>::new(&Architecture::small(), 0).sizes();
             let of_path = |node: usize| -> u64 {
                 let path = trie.path(node).into_iter();
                 path.map(|it| sizes.kept_bytes(trie.nodes[it].span.len())).sum()

@@ -157,13 +157,23 @@ pub(crate) fn exp_scaled(x: &mut [f32], scale: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp_sum(x: &[f32]) -> (f32, f32) {
     let max = max(x);
-    if !x.iter().all(|it| *it < f32::INFINITY) {
-        return (max, f32::NAN);
-    }
     if max == f32::NEG_INFINITY {
-        return (max, 0.0);
+        let is_nan = x.iter().any(|it| it.is_nan());
+        return (max, if is_nan { f32::NAN } else { 0.0 });
     }
+    // NaN, and +inf less itself, stay NaN to the end.
     (max, sum_by(x, |value, lane| lane + exp(value - max)))
+}
+
+/// Where the first element equal to `value` is.
+#[inline(always)]
+pub(crate) fn position(x: &[f32], value: f32) -> Option<usize> {
+    // Chunks are looked at whole, without a branch for each element.
+    let is_in = |chunk: &[f32]| chunk.iter().fold(false, |found, it| found | (*it == value));
+    let chunk = x.chunks(2 * LANES).position(is_in)?;
+    let first = chunk * 2 * LANES;
+    let within = x[first..].iter().position(|it| *it == value)?;
+    Some(first + within)
 }
 
 #[cfg(test)]

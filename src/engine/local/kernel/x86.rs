@@ -2,11 +2,11 @@
 
 use std::arch::x86_64::{
     _MM_HINT_T1, _mm_prefetch, _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_ps, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_loadu_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
+    _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::{PANEL, TILE_ROWS, Tile};
+use super::{Mode, PANEL, TILE_ROWS, Tile};
 
 /// `n_rows` rows with 16 lanes per vector.
 ///
@@ -38,29 +38,55 @@ pub(super) unsafe fn avx512(tile: Tile, n_rows: usize) {
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "passes the caller's promise on")]
 unsafe fn avx512_rows<const M: usize>(tile: Tile) {
-    // SAFETY: as the caller vouches.
+    let zeros = [0.0f32; PANEL];
+    // SAFETY: the caller vouches for M rows, of the output with `width` floats each.
     unsafe {
+        if tile.width == PANEL && tile.bias.is_null() {
+            // All there is to do happens in registers.
+            let (zeros, out) = ((zeros.as_ptr(), 0), (tile.out, tile.out_stride));
+            match tile.mode {
+                Mode::Set => avx512_chains::<M, 2, false>(tile, zeros, out),
+                Mode::Continue => avx512_chains::<M, 2, false>(tile, (out.0, out.1), out),
+                Mode::Add => avx512_chains::<M, 2, true>(tile, zeros, out),
+            }
+            return;
+        }
         let mut done = tile.starts::<M>();
-        avx512_chains::<M>(tile, &mut done);
+        let place = (done.as_mut_ptr().cast::<f32>(), PANEL);
+        if tile.width <= PANEL / 2 {
+            // The other half of the panel is not even read.
+            avx512_chains::<M, 1, false>(tile, (place.0, place.1), place);
+        } else {
+            avx512_chains::<M, 2, false>(tile, (place.0, place.1), place);
+        }
         tile.finish_all(&done);
     }
 }
 
-/// Continues the chains of M rows.
+/// Begins M rows of 16N chains with what `start` points to, rows so far apart, and stores
+/// them at `end`, or adds them to what is there.
 ///
-/// Apart from what is before and after, so that the chains stay in registers.
+/// # Safety
+///
+/// As for [`super::run`], and both pointers are valid for M rows of 16N floats.
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "loads and stores through pointers")]
-unsafe fn avx512_chains<const M: usize>(tile: Tile, done: &mut [[f32; PANEL]; M]) {
+unsafe fn avx512_chains<const M: usize, const N: usize, const ADD: bool>(
+    tile: Tile,
+    (start, start_stride): (*const f32, usize),
+    (end, end_stride): (*mut f32, usize),
+) {
     // SAFETY: the caller vouches for M rows; the panel is aligned by its type; fetching
     // ahead reads nothing.
     unsafe {
         let mut x = [std::ptr::null(); M];
-        let mut chains = [[_mm512_setzero_ps(); 2]; M];
+        let mut chains = [[_mm512_setzero_ps(); N]; M];
         for row in 0..M {
             x[row] = tile.x.wrapping_add(row * tile.x_stride);
-            chains[row][0] = _mm512_loadu_ps(done[row].as_ptr());
-            chains[row][1] = _mm512_loadu_ps(done[row].as_ptr().add(16));
+            let start = start.wrapping_add(row * start_stride);
+            for half in 0..N {
+                chains[row][half] = _mm512_loadu_ps(start.add(16 * half));
+            }
         }
         let panel = tile.panel.cast::<f32>();
         let mut ahead = tile.ahead;
@@ -68,12 +94,15 @@ unsafe fn avx512_chains<const M: usize>(tile: Tile, done: &mut [[f32; PANEL]; M]
         while k < tile.k {
             let end = tile.k.min(k.saturating_add(tile.steps_per_line));
             while k < end {
-                let low = _mm512_load_ps(panel.add(k * PANEL));
-                let high = _mm512_load_ps(panel.add(k * PANEL + 16));
+                let mut lanes = [_mm512_setzero_ps(); N];
+                for half in 0..N {
+                    lanes[half] = _mm512_load_ps(panel.add(k * PANEL + 16 * half));
+                }
                 for row in 0..M {
                     let x = _mm512_set1_ps(*x[row].add(k));
-                    chains[row][0] = _mm512_fmadd_ps(x, low, chains[row][0]);
-                    chains[row][1] = _mm512_fmadd_ps(x, high, chains[row][1]);
+                    for half in 0..N {
+                        chains[row][half] = _mm512_fmadd_ps(x, lanes[half], chains[row][half]);
+                    }
                 }
                 k += 1;
             }
@@ -83,8 +112,15 @@ unsafe fn avx512_chains<const M: usize>(tile: Tile, done: &mut [[f32; PANEL]; M]
             }
         }
         for row in 0..M {
-            _mm512_storeu_ps(done[row].as_mut_ptr(), chains[row][0]);
-            _mm512_storeu_ps(done[row].as_mut_ptr().add(16), chains[row][1]);
+            let end = end.wrapping_add(row * end_stride);
+            for half in 0..N {
+                let end = end.add(16 * half);
+                let mut chain = chains[row][half];
+                if ADD {
+                    chain = _mm512_add_ps(_mm512_loadu_ps(end), chain);
+                }
+                _mm512_storeu_ps(end, chain);
+            }
         }
     }
 }
