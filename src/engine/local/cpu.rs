@@ -244,7 +244,9 @@ impl Arithmetic for Cpu {
                 .for_each_init(attention::Room::default, work);
         } else {
             let mut room = attention::Room::default();
-            tasks.into_iter().for_each(|it| work(&mut room, it));
+            for task in tasks {
+                work(&mut room, task);
+            }
         }
         Ok(())
     }

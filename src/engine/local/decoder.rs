@@ -171,13 +171,11 @@ impl<A: Arithmetic> Decoder<A> {
     /// The MLP's hidden layer.
     fn widen(&self, layer: &Layer<A>, at: &mut Buffers<A>) -> Fallible<()> {
         let ops = &self.arithmetic;
-        match &layer.gate {
-            Some(gate) => ops.swiglu(&at.normed, gate, &layer.up, &mut at.hidden),
-            None => {
-                ops.linear(&at.normed, &layer.up, &mut at.hidden)?;
-                ops.gelu(&mut at.hidden)
-            }
+        if let Some(gate) = &layer.gate {
+            return ops.swiglu(&at.normed, gate, &layer.up, &mut at.hidden);
         }
+        ops.linear(&at.normed, &layer.up, &mut at.hidden)?;
+        ops.gelu(&mut at.hidden)
     }
 
     fn heads(&self) -> Heads {

@@ -60,6 +60,7 @@ impl TensorRows {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn told(err: candle_core::Error) -> EngineError {
     EngineError {
         message: err.to_string(),

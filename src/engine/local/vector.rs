@@ -169,7 +169,7 @@ pub(crate) fn exp_sum(x: &[f32]) -> (f32, f32) {
 #[inline(always)]
 pub(crate) fn position(x: &[f32], value: f32) -> Option<usize> {
     // Chunks are looked at whole, without a branch for each element.
-    let is_in = |chunk: &[f32]| chunk.iter().fold(false, |found, it| found | (*it == value));
+    let is_in = |chunk: &[f32]| 0 < chunk.iter().filter(|it| **it == value).count();
     let chunk = x.chunks(2 * LANES).position(is_in)?;
     let first = chunk * 2 * LANES;
     let within = x[first..].iter().position(|it| *it == value)?;

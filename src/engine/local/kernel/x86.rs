@@ -79,29 +79,29 @@ unsafe fn avx512_chains<const M: usize, const N: usize, const ADD: bool>(
     // SAFETY: the caller vouches for M rows; the panel is aligned by its type; fetching
     // ahead reads nothing.
     unsafe {
-        let mut x = [std::ptr::null(); M];
+        let x: [*const f32; M] =
+            std::array::from_fn(|row| tile.x.wrapping_add(row * tile.x_stride));
+        let panel = tile.panel.cast::<f32>();
         let mut chains = [[_mm512_setzero_ps(); N]; M];
-        for row in 0..M {
-            x[row] = tile.x.wrapping_add(row * tile.x_stride);
+        for (row, chains) in chains.iter_mut().enumerate() {
             let start = start.wrapping_add(row * start_stride);
-            for half in 0..N {
-                chains[row][half] = _mm512_loadu_ps(start.add(16 * half));
+            for (half, chain) in chains.iter_mut().enumerate() {
+                *chain = _mm512_loadu_ps(start.add(16 * half));
             }
         }
-        let panel = tile.panel.cast::<f32>();
         let mut ahead = tile.ahead;
         let mut k = 0;
         while k < tile.k {
             let end = tile.k.min(k.saturating_add(tile.steps_per_line));
             while k < end {
                 let mut lanes = [_mm512_setzero_ps(); N];
-                for half in 0..N {
-                    lanes[half] = _mm512_load_ps(panel.add(k * PANEL + 16 * half));
+                for (half, lanes) in lanes.iter_mut().enumerate() {
+                    *lanes = _mm512_load_ps(panel.add(k * PANEL + 16 * half));
                 }
-                for row in 0..M {
-                    let x = _mm512_set1_ps(*x[row].add(k));
-                    for half in 0..N {
-                        chains[row][half] = _mm512_fmadd_ps(x, lanes[half], chains[row][half]);
+                for (chains, x) in chains.iter_mut().zip(&x) {
+                    let x = _mm512_set1_ps(*x.add(k));
+                    for (chain, lanes) in chains.iter_mut().zip(&lanes) {
+                        *chain = _mm512_fmadd_ps(x, *lanes, *chain);
                     }
                 }
                 k += 1;
@@ -111,11 +111,11 @@ unsafe fn avx512_chains<const M: usize, const N: usize, const ADD: bool>(
                 ahead = ahead.wrapping_add(1);
             }
         }
-        for row in 0..M {
+        for (row, chains) in chains.iter().enumerate() {
             let end = end.wrapping_add(row * end_stride);
-            for half in 0..N {
+            for (half, chain) in chains.iter().enumerate() {
                 let end = end.add(16 * half);
-                let mut chain = chains[row][half];
+                let mut chain = *chain;
                 if ADD {
                     chain = _mm512_add_ps(_mm512_loadu_ps(end), chain);
                 }
