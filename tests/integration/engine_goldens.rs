@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use harness::engine::local::LocalEngine;
+use harness::engine::local::{LocalEngine, TensorDevice};
 use harness::engine::{Engine, Stop};
 use harness::experiment::ModelSource;
 use harness::model::{self, Model, OpenOptions};
@@ -160,7 +160,7 @@ fn logits_equal_hugging_face() {
 #[test]
 fn logits_in_candle_operations_equal_hugging_face() {
     let measure = |name: &str| {
-        let engine = LocalEngine::load_as_tensors(&open_model(name)).unwrap();
+        let engine = LocalEngine::load_as_tensors(&open_model(name), TensorDevice::Cpu).unwrap();
         logit_deviation(name, &engine)
     };
     Deviations::of("logit in candle operations", measure).check();
@@ -171,7 +171,7 @@ fn logits_in_candle_operations_equal_hugging_face() {
 fn candle_operations_agree_with_the_loops() {
     let measure = |name: &str| {
         let (model, loops) = open(name);
-        let tensors = LocalEngine::load_as_tensors(&model).unwrap();
+        let tensors = LocalEngine::load_as_tensors(&model, TensorDevice::Cpu).unwrap();
         // Their answers are not the same bits, so they must not be stored as the same.
         assert_ne!(loops.answerer().numerics, tensors.answerer().numerics);
         // A draw may fall to either side of a rounding.

@@ -84,6 +84,15 @@ pub fn answerer(model: &Model) -> Answerer {
     }
 }
 
+/// Where candle operations run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorDevice {
+    /// candle's loops on the processor.
+    Cpu,
+    /// The CUDA device of that number; refused unless built with the feature `cuda`.
+    Cuda(usize),
+}
+
 /// A decoder in one of its arithmetics.
 enum Form {
     Cpu(Decoder<Cpu>),
@@ -113,19 +122,27 @@ impl LocalEngine {
         Self::new(model, Form::Cpu(decoder), answerer(model))
     }
 
-    /// Loads the weights of `model` as candle tensors on candle's CPU device.
+    /// Loads the weights of `model` as candle tensors on one of candle's devices.
     ///
-    /// Answers differ from those of [`LocalEngine::load`] by rounding and come more slowly:
-    /// this is what other devices will run, and what the fast loops are held against.
+    /// Answers differ from those of [`LocalEngine::load`] by rounding, and on the processor
+    /// they come more slowly: this is what other devices run, and what the fast loops are
+    /// held against.
     ///
     /// # Errors
     ///
-    /// As for [`LocalEngine::load`].
-    pub fn load_as_tensors(model: &Model) -> Result<Self, LoadError> {
-        let device = candle_core::Device::Cpu;
+    /// As for [`LocalEngine::load`], or if there is no such device.
+    pub fn load_as_tensors(model: &Model, device: TensorDevice) -> Result<Self, LoadError> {
+        let name = match device {
+            TensorDevice::Cpu => "cpu",
+            TensorDevice::Cuda(_) => "cuda",
+        };
+        let device = match device {
+            TensorDevice::Cpu => candle_core::Device::Cpu,
+            TensorDevice::Cuda(number) => candle_core::Device::new_cuda(number)?,
+        };
         let decoder = load::load(model, |_| Tensors { device })?;
         let answerer = Answerer {
-            numerics: format!("{}-tensors", numerics()),
+            numerics: format!("{}-tensors-{name}", numerics()),
             ..answerer(model)
         };
         Self::new(model, Form::Tensors(decoder), answerer)
