@@ -22,6 +22,7 @@ mod likelihood;
 mod limits;
 mod load;
 mod matrix;
+mod memory;
 mod needs;
 mod ops;
 mod pool;
