@@ -9,6 +9,7 @@ mod compare;
 mod evidence;
 mod interrupt;
 mod kills;
+mod log_commands;
 mod model_info;
 mod one_example;
 mod other;
