@@ -32,6 +32,7 @@ mod run_folder;
 mod show;
 mod side;
 mod signal;
+mod slips;
 mod try_example;
 
 use std::process::ExitCode;
