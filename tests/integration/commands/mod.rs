@@ -7,6 +7,7 @@ mod check;
 mod check_reports;
 mod compare;
 mod evidence;
+mod hard_texts;
 mod interrupt;
 mod kills;
 mod log_commands;
