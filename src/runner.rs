@@ -4,12 +4,17 @@
 //! memory than some ten thousand; what becomes of a case is its receiver's. Within a window equal requests collapse, stored answers are read, the
 //! rest goes to the engine in one call, and every answer is stored as it comes. A
 //! stop loses only what the engine had in flight.
+//!
+//! A panic of the engine ends neither the run nor the call's other answers: what it left
+//! is asked again in halves, until the request that panics is alone and fails. What ends
+//! the process at once (no memory, an overflown stack, a signal) cannot be caught.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::engine::{Engine, EngineError, Rows, Stop};
+use crate::engine::{Engine, EngineError, Rows, Stop, panic_text};
 use crate::plan::{Case, CaseKey};
-use crate::request::{Outcome, Request, RequestKey, Work};
+use crate::request::{Failure, Outcome, Request, RequestKey, Work};
 use crate::store::{Store, StoreError};
 
 /// Bytes of cases, requests and answers that are in memory together.
@@ -26,6 +31,10 @@ const CASE_BYTES: usize = 512;
 
 /// Bytes of a token: its id, its logprob and flag, or its text.
 const TOKEN_BYTES: usize = 9;
+
+/// Panics of the engine in one window after which nothing more of it is asked: by then more
+/// than single requests are at fault. One among 10,000 takes about 15.
+const MAX_PANICS: usize = 64;
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -212,13 +221,12 @@ fn run_window(
     let missing: Vec<usize> = (0..window.requests.len())
         .filter(|it| window.outcomes[*it].is_none())
         .collect();
-    let asked: Vec<Request> = missing
-        .iter()
-        .map(|it| window.requests[*it].clone())
+    let missing: Vec<(usize, Request)> = missing
+        .into_iter()
+        .map(|it| (it, window.requests[it].clone()))
         .collect();
     let mut store_error = None;
-    let engine_result = engine.run(&asked, stop, &mut |nth, outcome| {
-        let index = missing[nth];
+    let engine_result = ask(engine, missing, stop, &mut |index, outcome| {
         tally.n_computed += 1;
         if let Ok(response) = &outcome
             && let Err(err) = storage.store.put(window.keys[index], response)
@@ -246,13 +254,68 @@ fn run_window(
     Ok(())
 }
 
+/// Puts requests to the engine; outcomes come with the number beside their request.
+///
+/// After a panic the unanswered ones are asked again in two calls, and so on.
+fn ask(
+    engine: &dyn Engine,
+    wanted: Vec<(usize, Request)>,
+    stop: &Stop,
+    deliver: &mut dyn FnMut(usize, Outcome),
+) -> Result<Rows, EngineError> {
+    let mut rows = Rows::default();
+    let mut n_panics = 0;
+    let mut calls = vec![wanted];
+    while let Some(mut call) = calls.pop() {
+        let requests: Vec<Request> = call.iter().map(|it| it.1.clone()).collect();
+        let mut is_left = vec![true; call.len()];
+        // Engines keep nothing from call to call that counts, and what is passed on counts as
+        // answered only once it has arrived.
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            engine.run(&requests, stop, &mut |nth, outcome| {
+                deliver(call[nth].0, outcome);
+                is_left[nth] = false;
+            })
+        }));
+        let panic = match run {
+            Ok(computed) => {
+                rows += computed?;
+                continue;
+            }
+            Err(panic) => panic,
+        };
+        if stop.is_raised() {
+            break;
+        }
+        n_panics += 1;
+        let mut left = is_left.into_iter();
+        call.retain(|_| left.next() == Some(true));
+        let mut message = format!("it panicked: {}", panic_text(&*panic));
+        if n_panics == MAX_PANICS {
+            message = format!("it was given up after {n_panics} panics; of the last: {message}");
+            call.extend(std::mem::take(&mut calls).into_iter().flatten());
+        } else if 1 < call.len() {
+            let second = call.split_off(call.len() / 2);
+            calls.extend([second, call]);
+            continue;
+        }
+        for (index, _) in call {
+            let message = message.clone();
+            deliver(index, Err(Failure::Engine { message }));
+        }
+    }
+    Ok(rows)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
+    use crate::engine::Capabilities;
     use crate::engine::fake::FakeEngine;
     use crate::plan::{Priors, ScoredText};
+    use crate::request::Answerer;
 
     fn case(example: usize, tokens: &[u32]) -> Case {
         Case {
@@ -280,7 +343,7 @@ mod tests {
 
     fn run_all(
         cases: &[Case],
-        engine: &FakeEngine,
+        engine: &dyn Engine,
         store: &mut Store,
         may_read: bool,
     ) -> (Tally, Vec<Vec<Outcome>>) {
@@ -381,6 +444,91 @@ mod tests {
         }
         // Run one: two computed. Run two: the failure again, the answer from the store.
         assert_eq!(engine.n_computed(), 3);
+    }
+
+    /// Answers like the fake engine, but panics when it meets a request with `token`, and
+    /// from call number `broken_from` on always.
+    struct Panicking {
+        inner: FakeEngine,
+        token: u32,
+        n_calls: Cell<usize>,
+        broken_from: usize,
+    }
+
+    impl Engine for Panicking {
+        fn capabilities(&self) -> Capabilities {
+            self.inner.capabilities()
+        }
+
+        fn answerer(&self) -> &Answerer {
+            self.inner.answerer()
+        }
+
+        fn run(
+            &self,
+            requests: &[Request],
+            stop: &Stop,
+            deliver: &mut dyn FnMut(usize, Outcome),
+        ) -> Result<Rows, EngineError> {
+            self.n_calls.set(self.n_calls.get() + 1);
+            let is_broken = self.broken_from <= self.n_calls.get();
+            let mut rows = Rows::default();
+            for (index, request) in requests.iter().enumerate() {
+                let is_bad = is_broken || request.tokens.contains(&self.token);
+                assert!(!is_bad, "no room for token {}", self.token);
+                let one = std::slice::from_ref(request);
+                rows += self.inner.run(one, stop, &mut |_, it| deliver(index, it))?;
+            }
+            Ok(rows)
+        }
+    }
+
+    fn panicking(broken_from: usize) -> Panicking {
+        Panicking {
+            inner: FakeEngine::new(7, 16),
+            token: 99,
+            n_calls: Cell::new(0),
+            broken_from,
+        }
+    }
+
+    #[test]
+    fn a_request_on_which_the_engine_panics_fails_alone() {
+        let (_folder, mut store) = store();
+        let mut cases: Vec<Case> = (0..9).map(|i| case(i, &[1, 2, i as u32])).collect();
+        cases[4] = case(4, &[1, 99]);
+        let engine = panicking(usize::MAX);
+        let (tally, outcomes) = run_all(&cases, &engine, &mut store, true);
+        let failure = Failure::Engine {
+            message: "it panicked: no room for token 99".to_owned(),
+        };
+        for (example, outcome) in outcomes.iter().enumerate() {
+            let is_answered = outcome[0].is_ok();
+            assert_eq!(is_answered, example != 4, "{outcome:?}");
+        }
+        assert_eq!(outcomes[4], [Err(failure)]);
+        assert_eq!(tally.n_computed, 9);
+        // Nine, of which four are answered; then five as two and three, and the two, which
+        // begin with the bad one, as one and one.
+        assert_eq!(engine.n_calls.get(), 1 + 2 + 2);
+        // All other answers are stored, and the failure is tried again.
+        let (again, _) = run_all(&cases, &panicking(usize::MAX), &mut store, true);
+        assert_eq!((again.n_stored, again.n_computed), (8, 1));
+        let (mended, outcomes) = run_all(&cases, &FakeEngine::new(7, 100), &mut store, true);
+        assert_eq!((mended.n_stored, mended.n_computed), (8, 1));
+        assert!(outcomes.iter().all(|it| it[0].is_ok()), "{outcomes:?}");
+    }
+
+    /// 200 requests would take 399 panics one by one.
+    #[test]
+    fn an_engine_that_always_panics_is_given_up() {
+        let (_folder, mut store) = store();
+        let cases: Vec<Case> = (0..200).map(|i| case(i, &[1, 2, i as u32])).collect();
+        let engine = panicking(1);
+        let (tally, outcomes) = run_all(&cases, &engine, &mut store, true);
+        assert_eq!((tally.n_requests, outcomes.len()), (200, 200));
+        assert!(outcomes.iter().all(|it| it[0].is_err()), "{outcomes:?}");
+        assert_eq!(engine.n_calls.get(), MAX_PANICS);
     }
 
     #[test]

@@ -82,9 +82,7 @@ fn write_all(args: &CheckArgs, texts: &Texts<'_>) -> Exit {
     if args.github {
         let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
         let file = from_root(&args.file, workspace.as_deref());
-        for line in (texts.github)(&file).lines() {
-            output::note(line);
-        }
+        output::commands(&(texts.github)(&file));
         let summary = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty());
         if let Some(path) = summary.map(PathBuf::from) {
             let result = append(&path, texts.markdown);

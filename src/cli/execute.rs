@@ -22,6 +22,7 @@ use harness::text_metric::{TextJudge, TextMetricError};
 use super::analysis::{self, Analysis, CaseDigests, Measurements, RequestDigests};
 use super::lazy_engine::LazyEngine;
 use super::run_folder::{self, FolderError, RunFolder};
+use super::slips::{OfVariant, Slips};
 
 /// Why an execution ended early.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,8 @@ pub(crate) struct Finished {
     pub(crate) elapsed: Duration,
     /// Time that the engines took to answer, without loading weights.
     pub(crate) engine_elapsed: Duration,
+    /// What is often a slip, by variant; of a run that was interrupted, none.
+    pub(crate) noticed: Vec<OfVariant>,
 }
 
 /// Times and prompt lengths of one variant on one model.
@@ -109,6 +112,7 @@ struct Gathered {
     cells: Vec<Cell>,
     tally: Tally,
     engine_elapsed: Duration,
+    slips: Slips,
 }
 
 /// Runs `plan`.
@@ -144,6 +148,7 @@ pub(crate) fn execute(
         cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
         tally: Tally::default(),
         engine_elapsed: Duration::ZERO,
+        slips: Slips::default(),
     };
     let watcher = RefCell::new(watcher);
     for (index, planned) in plan.models.iter().enumerate() {
@@ -161,7 +166,12 @@ pub(crate) fn execute(
             break;
         }
     }
-    finish(&work, &folder, manifest, &gathered, &store, started)
+    let noticed = std::mem::take(&mut gathered.slips).settled();
+    let mut finished = finish(&work, &folder, manifest, &gathered, &store, started)?;
+    if finished.run.is_some() {
+        finished.noticed = noticed;
+    }
+    Ok(finished)
 }
 
 fn run_model(
@@ -200,6 +210,7 @@ fn run_model(
         gathered
             .requests
             .insert(key, digests(&case, engine.answerer()));
+        gathered.slips.add(&case, &plan.answers[key.example]);
         gathered.scores.push(score_case(work, case, outcomes));
     };
     let ended = runner::run(
@@ -312,6 +323,7 @@ fn finish(
         n_damaged: store.n_damaged(),
         elapsed: started.elapsed(),
         engine_elapsed: gathered.engine_elapsed,
+        noticed: Vec::new(),
     };
     if gathered.tally.is_stopped {
         manifest.status = RunStatus::Interrupted;

@@ -2,10 +2,11 @@
 //! answers are all stored needs none.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use harness::engine::local::{self, LoadError, LocalEngine};
-use harness::engine::{Capabilities, Engine, EngineError, Rows, Stop};
+use harness::engine::{Capabilities, Engine, EngineError, Rows, Stop, panic_text};
 use harness::model::Model;
 use harness::request::{Answerer, Outcome, Request};
 
@@ -55,9 +56,14 @@ impl<'a> LazyEngine<'a> {
         }
         let started = Instant::now();
         let shown = (self.loading)();
-        let loaded = LocalEngine::load(self.model);
+        let loaded = catch_unwind(AssertUnwindSafe(|| LocalEngine::load(self.model)));
         drop(shown);
         self.elapsed.set(started.elapsed());
+        // As an error it ends the run; a panic would be taken for that of a request, and
+        // the weights loaded again for every other one.
+        let loaded = loaded.map_err(|panic| EngineError {
+            message: format!("loading the weights panicked: {}", panic_text(&*panic)),
+        })?;
         match loaded {
             Ok(engine) => Ok(self.engine.get_or_init(|| engine)),
             Err(err) => {

@@ -32,6 +32,7 @@ mod run_folder;
 mod show;
 mod side;
 mod signal;
+mod slips;
 mod try_example;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ static STOP: Stop = Stop::new();
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(output::panicked));
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(err) => {
@@ -81,7 +83,7 @@ fn dispatch(command: &Command) -> Result<Exit, OutputError> {
             let mut script = Vec::new();
             let mut command = Args::command();
             clap_complete::generate(args.shell, &mut command, "harness", &mut script);
-            output::result(&String::from_utf8_lossy(&script))?;
+            output::as_it_is(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
         Command::Run(args) => run::run(args),

@@ -5,12 +5,16 @@
 //! reaches a terminal without control characters: [`harmless`], and what
 //! [`harness::experiment::render`] does by itself.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
+use std::panic::PanicHookInfo;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::experiment::{Color, Diagnostics, render};
+use harness::report::escape::{document, inert};
 
 /// Columns where there is no terminal to ask: as wide as help and messages get.
 const DEFAULT_WIDTH: usize = 100;
@@ -20,13 +24,22 @@ const DEFAULT_WIDTH: usize = 100;
 #[error("cannot write to standard output")]
 pub(crate) struct OutputError(#[from] io::Error);
 
-/// Writes a command's result to stdout, as it is.
+/// Writes a command's result to stdout: a text for people, or JSON.
 ///
 /// # Errors
 ///
 /// [`OutputError`] if not all of it could be written, as on a full disk; a pipe that the
 /// reader closed is fine.
 pub(crate) fn result(text: &str) -> Result<(), OutputError> {
+    as_it_is(&inert(text))
+}
+
+/// Writes a result in another format to stdout, of which no byte may change.
+///
+/// # Errors
+///
+/// As [`result`].
+pub(crate) fn as_it_is(text: &str) -> Result<(), OutputError> {
     write_all(&mut io::stdout().lock(), text)
 }
 
@@ -38,15 +51,37 @@ fn write_all(to: &mut dyn Write, text: &str) -> Result<(), OutputError> {
     }
 }
 
-/// Writes a line to stderr, without control characters. If that fails there is nobody to tell.
-pub(crate) fn note(line: &str) {
-    writeln!(io::stderr().lock(), "{}", harmless(line)).ok();
+/// Writes lines to stderr, without control characters. If that fails there is nobody to tell.
+pub(crate) fn note(lines: &str) {
+    writeln!(io::stderr().lock(), "{}", inert(&harmless(lines))).ok();
+}
+
+/// Writes commands for the runner of a CI system to stderr, which reads them from there too.
+pub(crate) fn commands(lines: &str) {
+    write!(io::stderr().lock(), "{}", harmless(lines)).ok();
+}
+
+/// Panics that are told: one that is caught may come again with every other request.
+const MAX_PANICS_TOLD: usize = 5;
+
+/// How many panics there were.
+static N_PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Writes what a panic said to stderr, as safe to show as everything else: it may quote data.
+pub(crate) fn panicked(panic: &PanicHookInfo<'_>) {
+    if N_PANICS.fetch_add(1, Ordering::Relaxed) < MAX_PANICS_TOLD {
+        note(&format!("internal error: {panic}"));
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            note(&trace.to_string());
+        }
+    }
 }
 
 /// Writes what is wrong with an input to stderr, with the lines it stands on.
 pub(crate) fn diagnostics(diagnostics: &Diagnostics) {
     let text = render(diagnostics, Stream::Stderr.width(), Stream::Stderr.color());
-    write!(io::stderr().lock(), "{}", no_command(&text)).ok();
+    write!(io::stderr().lock(), "{}", inert(&text)).ok();
 }
 
 /// Writes an error with its causes to stderr, and what to do about it.
@@ -67,22 +102,7 @@ fn error_text(error: &dyn Error, hint: Option<&str>) -> String {
         cause = it.source();
     }
     lines.extend(hint.map(|it| format!("  hint: {it}\n")));
-    no_command(&harmless(&lines.concat()))
-}
-
-/// The text with a bar before `::` at the start of a line, which GitHub Actions would take for
-/// a command, however far it is indented.
-fn no_command(text: &str) -> String {
-    let inert = |line: &str| {
-        let start = line.trim_start();
-        if start.starts_with("::") {
-            let indent = &line[..line.len() - start.len()];
-            format!("{indent}| {start}")
-        } else {
-            line.to_owned()
-        }
-    };
-    text.split_inclusive('\n').map(inert).collect()
+    inert(&harmless(&lines.concat())).into_owned()
 }
 
 /// The text with control characters, which could steer a terminal, replaced; lines stay.
@@ -107,7 +127,7 @@ pub(crate) fn harmless(text: &str) -> String {
 
 /// The value as JSON on several lines, with a newline at the end.
 pub(crate) fn json(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    document(value)
 }
 
 /// The path as one word of a shell's command line, to be pasted.

@@ -16,6 +16,7 @@ use super::forecasts;
 use super::gates;
 use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
+use super::slips::{self, OfVariant, Slips};
 
 /// Tokens shown at either end of a prompt.
 const END_TOKENS: usize = 8;
@@ -70,12 +71,14 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
     let needs = forecasts::forecasts(&args.file, &plan, gates, base.as_ref());
     let n_prompts = args.prompts.map_or(0, std::num::NonZeroUsize::get);
     let mut totals = Totals::default();
+    let mut slips = Slips::default();
     let mut counts = Vec::new();
     let mut prompts = Vec::new();
     for model in 0..plan.models.len() {
         let mut of_model: Vec<Counts> = plan.variants.iter().map(|_| Counts::default()).collect();
         for case in plan.cases(model) {
             totals.add(&case, Digest(*plan.models[model].model.digest.as_bytes()));
+            slips.add(&case, &plan.answers[case.key.example]);
             if case.key.repeat == 0 {
                 of_model[case.key.variant].add(&case);
             }
@@ -86,10 +89,13 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
         counts.push(of_model);
     }
     let is_incomplete = counts.iter().flatten().any(|it| 0 < it.n_failed);
+    let noticed = slips.settled();
     let text = if args.json {
-        output::json(&as_json(&plan, &counts, &totals))
+        output::json(&as_json(&plan, &counts, &totals, &noticed))
     } else {
-        as_text(&plan, &counts, &totals, &prompts, n_prompts) + &gate_lines(&needs)
+        as_text(&plan, &counts, &totals, &prompts, n_prompts)
+            + &below(&slips::warnings(&plan, &noticed))
+            + &below(&needs)
     };
     output::result(&text)?;
     Ok(if is_incomplete {
@@ -217,18 +223,17 @@ fn as_text(
             lines.extend(prompt_lines(plan, case));
         }
     }
-    lines.extend(warnings(plan, prompts));
     lines.join("\n") + "\n"
 }
 
-/// What the gates need, below the plan.
-fn gate_lines(needs: &[String]) -> String {
-    if needs.is_empty() {
+/// Sentences below the plan: what is often a slip, what the gates need.
+fn below(sentences: &[String]) -> String {
+    if sentences.is_empty() {
         return String::new();
     }
     let width = Stream::Stdout.width();
-    let needs: Vec<String> = needs.iter().map(|it| wrap(it, width, "  ")).collect();
-    format!("\n{}\n", needs.join("\n"))
+    let lines: Vec<String> = sentences.iter().map(|it| wrap(it, width, "  ")).collect();
+    format!("\n{}\n", lines.join("\n"))
 }
 
 fn remarks(counts: &Counts) -> String {
@@ -383,24 +388,6 @@ fn prompt_lines(plan: &Plan, case: &Case) -> Vec<String> {
     lines
 }
 
-/// What is allowed and often a slip.
-fn warnings(plan: &Plan, prompts: &[Case]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if plan.experiment.spec.generation.is_some() {
-        for case in prompts.iter().filter(|it| it.key.example == 0) {
-            if case.prompt.ends_with(' ') {
-                let variant = &plan.variants[case.key.variant].name;
-                warnings.push(format!(
-                    "\nwarning: the prompts of `{variant}` end in a space, after which most models \
-                     write badly: their words begin with one"
-                ));
-            }
-        }
-    }
-    warnings.dedup();
-    warnings
-}
-
 /// The text with spaces and line ends made visible, control characters escaped.
 fn visible(text: &str) -> String {
     escape::line(&text.replace(' ', "␠").replace('\n', "⏎"))
@@ -417,7 +404,12 @@ fn visible_head(text: &str, n: usize) -> String {
     visible(&head) + more
 }
 
-fn as_json(plan: &Plan, counts: &[Vec<Counts>], totals: &Totals) -> serde_json::Value {
+fn as_json(
+    plan: &Plan,
+    counts: &[Vec<Counts>],
+    totals: &Totals,
+    noticed: &[OfVariant],
+) -> serde_json::Value {
     let models = plan.models.iter().zip(counts).map(|(model, of_model)| {
         let variants = plan.variants.iter().zip(of_model).map(|(variant, counts)| {
             json!({
@@ -445,6 +437,11 @@ fn as_json(plan: &Plan, counts: &[Vec<Counts>], totals: &Totals) -> serde_json::
         "n_distinct_requests": totals.distinct.len(),
         "n_prior_requests": totals.n_priors(),
         "n_tokens": totals.n_tokens,
+        "noticed": plan.variants.iter().zip(noticed).map(|(variant, it)| json!({
+            "variant": variant.name,
+            "n_end_in_space": it.n_end_in_space,
+            "n_contradicted": it.n_contradicted,
+        })).collect::<Vec<_>>(),
         "models": models.collect::<Vec<_>>(),
     })
 }

@@ -22,13 +22,13 @@ pub(super) fn run(args: &QueryArgs) -> Result<Exit, OutputError> {
     };
     match ask(&folders, &args.statement) {
         Ok(answer) => {
-            output::result(&if args.json {
-                report::json(&answer)
+            if args.json {
+                output::result(&report::json(&answer))?;
             } else if args.csv {
-                report::csv(&answer)
+                output::as_it_is(&report::csv(&answer))?;
             } else {
-                report::text(&answer, style())
-            })?;
+                output::result(&report::text(&answer, style()))?;
+            }
             Ok(Exit::Done)
         }
         Err(err) => {

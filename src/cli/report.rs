@@ -40,7 +40,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, OutputError> {
         }
     };
     if args.output == Path::new("-") {
-        output::result(&page)?;
+        output::as_it_is(&page)?;
         return Ok(Exit::Done);
     }
     if let Err(source) = replace(&args.output, page.as_bytes()) {

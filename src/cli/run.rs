@@ -9,7 +9,7 @@ use harness::compare::Evidence;
 use harness::engine::Rows;
 use harness::experiment::GateSpec;
 use harness::plan::Plan;
-use harness::report::{ReportInput, Style, checks, count, json, text};
+use harness::report::{ReportInput, Style, checks, count, json, text, wrap};
 use harness::runner::RunError;
 use harness::score::Status;
 use harness::table::StoredRun;
@@ -25,7 +25,7 @@ use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
 use super::progress::{Group, Kind, duration};
 use super::side::Side;
-use super::{STOP, signal};
+use super::{STOP, signal, slips};
 
 /// What came of one experiment.
 pub(crate) struct Ran {
@@ -284,6 +284,9 @@ fn tell(
     };
     if Verbosity::Normal <= verbosity {
         tell_counts(finished);
+        for warning in slips::warnings(plan, &finished.noticed) {
+            output::note(&wrap(&warning, Stream::Stderr.width(), "  "));
+        }
         hint_at_chat(plan);
     }
     if verbosity == Verbosity::Verbose {

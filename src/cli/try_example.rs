@@ -7,7 +7,7 @@ use harness::engine::local::LocalEngine;
 use harness::experiment::{Diagnostic, Diagnostics};
 use harness::plan::{Case, CaseKey, Plan};
 use harness::report::escape;
-use harness::request::{GenerationParams, Outcome, Request, Sampling};
+use harness::request::{Failure, GenerationParams, Outcome, Request, Sampling};
 use harness::score::{self, Key, Score, TokenScore};
 use serde_json::json;
 
@@ -148,19 +148,20 @@ fn prepare(args: &TryArgs, opening: Opening) -> Result<(Plan, CaseKey), Diagnost
 }
 
 /// The generation of the experiment, or a greedy one where it has none.
-fn generation(plan: &Plan, case: &Case) -> Option<Result<Request, harness::request::Failure>> {
+fn generation(plan: &Plan, case: &Case) -> Option<Result<Request, Failure>> {
     if case.generation.is_some() {
         return case.generation.clone();
     }
     let tokens = if let Some(request) = case.requests().next() {
         request.tokens[..case.n_context_tokens].to_vec()
     } else {
-        let encoded = plan.models[0]
-            .model
-            .tokenizer
-            .encode(&case.prompt, &[])
-            .ok()?;
-        encoded.iter().map(|it| it.id).collect()
+        match plan.models[0].model.tokenizer.encode(&case.prompt, &[]) {
+            Ok(tokens) => tokens.iter().map(|it| it.id).collect(),
+            Err(err) => {
+                let message = err.to_string();
+                return Some(Err(Failure::Engine { message }));
+            }
+        }
     };
     let params = GenerationParams {
         max_tokens: DEFAULT_MAX_TOKENS,

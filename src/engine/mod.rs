@@ -10,6 +10,7 @@ pub mod fake;
 #[cfg(feature = "local")]
 pub mod local;
 
+use std::any::Any;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -75,6 +76,13 @@ impl AddAssign for Rows {
 pub struct EngineError {
     /// What went wrong, with what to do about it where that is known.
     pub message: String,
+}
+
+/// What a panic said, for whoever catches one that came out of an engine.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    let said = owned.or_else(|| panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("nothing was said")
 }
 
 /// A request to stop, raised by a signal and seen by the engine between layers.

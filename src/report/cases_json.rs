@@ -15,7 +15,7 @@ pub fn cases(run: &StoredRun, cases: &[&StoredCase]) -> String {
         "run": run.manifest.run,
         "cases": cases,
     });
-    format!("{document:#}\n")
+    super::escape::document(&document)
 }
 
 fn case(run: &StoredRun, case: &StoredCase) -> Value {

@@ -3,7 +3,16 @@
 //! Data and generations may hold anything: escape sequences that move the cursor, marks
 //! that turn the reading direction, characters that show as nothing. Each of those is
 //! written out, such as `\u{1b}`; everything else stays what it is.
+//!
+//! A log of a CI system is a terminal of another kind, in which lines are commands. GitHub
+//! Actions takes a line that begins with `::`, however far it is indented, and it and Azure
+//! Pipelines and TeamCity take `##[...]`, `##vso[...]` and `##teamcity[...]` wherever they
+//! stand. The second `#` of those is written out with the rest; what begins with `::` gets
+//! a bar in front, by [`inert`], once lines are what they will be.
 
+use std::borrow::Cow;
+
+use serde::Serialize;
 use unicode_width::UnicodeWidthChar;
 
 /// What stands where a text was cut.
@@ -15,7 +24,10 @@ pub fn line(text: &str) -> String {
     for character in text.chars() {
         push(&mut shown, character);
     }
-    shown
+    match without_marks(&shown, "\\u{23}") {
+        Cow::Borrowed(_) => shown,
+        Cow::Owned(it) => it,
+    }
 }
 
 /// The text as lines, without their ends; everything but line feeds is written as in [`line()`].
@@ -23,6 +35,63 @@ pub fn line(text: &str) -> String {
 /// `"a\n"` has two lines, the second of them empty: a line end at the end is seen.
 pub fn lines(text: &str) -> Vec<String> {
     text.split('\n').map(line).collect()
+}
+
+/// The text with nothing in it that a CI system takes for a command; lines stay lines.
+///
+/// For whole texts on their way out, whatever they were put together from.
+pub fn inert(text: &str) -> Cow<'_, str> {
+    let unmarked = without_marks(text, "\\u{23}");
+    // .NET's reader, which the runners use, also ends a line at a carriage return.
+    let is_command = |line: &str| line.trim_start().starts_with("::");
+    if !unmarked.split(['\n', '\r']).any(is_command) {
+        return unmarked;
+    }
+    let mut out = String::with_capacity(unmarked.len() + 2);
+    for line in unmarked.split_inclusive(['\n', '\r']) {
+        let start = line.trim_start();
+        if is_command(line) {
+            out.push_str(&line[..line.len() - start.len()]);
+            out.push_str("| ");
+            out.push_str(start);
+        } else {
+            out.push_str(line);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A JSON document on several lines, with a line feed at its end and no command in it.
+///
+/// No line of one begins with `::`, and a `#` in it is part of a text, where it may be
+/// written by its number.
+pub fn document(json: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(json);
+    // Infinite and undefined numbers become null, and every key is a string.
+    let text = text.expect("plain structs and values always have a JSON form");
+    without_marks(&text, "\\u0023").into_owned() + "\n"
+}
+
+/// The text with the second `#` of `##[`, `##vso[` and the like as `written`.
+fn without_marks<'t>(text: &'t str, written: &str) -> Cow<'t, str> {
+    let mut out = String::new();
+    let mut done = 0;
+    for (at, _) in text.match_indices('#') {
+        let Some(name) = text[at..].strip_prefix("##") else {
+            continue;
+        };
+        let end = name.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        if end.starts_with('[') {
+            out.push_str(&text[done..=at]);
+            out.push_str(written);
+            done = at + 2;
+        }
+    }
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[done..]);
+    Cow::Owned(out)
 }
 
 /// The start of the text on one line of at most `width` columns, `…` where it was cut.
@@ -112,6 +181,7 @@ fn is_treacherous(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 
@@ -153,10 +223,66 @@ mod tests {
         assert!(head(&pile, 10).chars().count() <= 41);
     }
 
+    /// Whether a line is a command to the runners: as in `ActionCommand.cs` of actions/runner,
+    /// `Command.cs` of azure-pipelines-agent, and TeamCity's service messages.
+    fn is_command(line: &str) -> bool {
+        let marks = line.match_indices("##");
+        let mut names = marks.map(|(at, _)| &line[at + 2..]);
+        line.trim_start().starts_with("::")
+            || line.contains("##[")
+            || line.contains("##vso[")
+            || names.any(|it| it.starts_with("teamcity["))
+    }
+
+    fn has_command(text: &str) -> bool {
+        text.split(['\n', '\r']).any(is_command)
+    }
+
+    #[test]
+    fn commands_are_written_so_that_they_are_none() {
+        for (text, expected) in [
+            (
+                "::error::x\n \t::debug::y ::\nstd::x",
+                "| ::error::x\n \t| ::debug::y ::\nstd::x",
+            ),
+            ("a\r::error::x", "a\r| ::error::x"),
+            ("see ##vso[task.x]", "see #\\u{23}vso[task.x]"),
+            ("###[group]##[x]", "##\\u{23}[group]#\\u{23}[x]"),
+            ("## [link] #[a] ##", "## [link] #[a] ##"),
+        ] {
+            assert_eq!(inert(text), expected);
+        }
+        let json = document(&serde_json::json!({"a": "##vso[x]", "b": "\n::c"}));
+        assert!(!has_command(&json), "{json}");
+        let read: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["a"], "##vso[x]");
+    }
+
     proptest! {
         #[test]
+        fn no_text_is_a_command(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "::", ":", "#", "##", "[", "vso[", "teamcity[", "error", " ", "\t", "\u{a0}",
+                    "\u{2003}", "\n", "\r", "\r\n", "\\", "é", "\u{1b}[0m", "\"",
+                ]),
+                0..12,
+            )
+        ) {
+            let text = parts.concat();
+            let shown = inert(&text);
+            prop_assert!(!has_command(&shown), "{:?}", shown);
+            prop_assert!(has_command(&text) || shown == text, "{:?} is {:?}", text, shown);
+            prop_assert_eq!(inert(&shown), shown.as_ref());
+            let json = document(&serde_json::json!({ text.clone(): [text.clone()] }));
+            prop_assert!(!has_command(&json), "{}", json);
+            let read: Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(&read[&text][0], &text);
+        }
+
+        #[test]
         fn no_text_reaches_the_terminal_raw(text in any::<String>(), width in 0_usize..40) {
-            let safe = |shown: &str| !shown.chars().any(is_treacherous);
+            let safe = |shown: &str| !shown.chars().any(is_treacherous) && !shown.contains("##[");
             prop_assert!(safe(&line(&text)));
             prop_assert!(lines(&text).iter().all(|it| safe(it)));
             for cut in [head(&text, width), tail(&text, width)] {

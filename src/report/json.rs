@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::compare::Comparison;
 use crate::stats::{Direction, Verdict};
 
+use super::escape::document;
 use super::ranking::{Place, Ranking};
 use super::{MetricInput, ModelInput, ReportInput, VariantInput, notes};
 
@@ -142,9 +143,7 @@ pub fn judged(input: &ReportInput, checks: Vec<Value>, gates_not_judged: Vec<Val
         checks: (!checks.is_empty()).then_some(checks),
         gates_not_judged,
     };
-    let text = serde_json::to_string_pretty(&summary);
-    // Infinite and undefined numbers become null, and every key is a string.
-    text.expect("plain structs always have a JSON form") + "\n"
+    document(&summary)
 }
 
 fn metric<'a>(input: &ReportInput, index: usize, metric: &'a MetricInput) -> MetricJson<'a> {

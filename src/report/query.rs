@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::query::{Answer, Cell};
 
 use super::Style;
-use super::escape::line;
+use super::escape::{document, line};
 use super::number::counted;
 
 /// Version of the JSON below.
@@ -127,7 +127,7 @@ pub fn json(answer: &Answer) -> String {
         .map(|row| row.iter().map(cell).collect())
         .collect();
     let value = json!({"version": JSON_VERSION, "columns": answer.columns, "rows": rows});
-    format!("{value:#}\n")
+    document(&value)
 }
 
 #[cfg(test)]

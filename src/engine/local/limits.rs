@@ -9,7 +9,7 @@
 use super::architecture::Architecture;
 use super::generate;
 use super::head::HEAD_ROWS;
-use super::load::free_memory_bytes;
+use super::memory::free_memory_bytes;
 use super::pool::{F32_BYTES, Sizes};
 use super::trie::Trie;
 use super::window::{Task, windows};

@@ -460,16 +460,6 @@ fn half_split(values: &[f32], head_dim: usize) -> Vec<f32> {
     out
 }
 
-/// Memory that can be taken without swapping, where the system tells.
-pub(super) fn free_memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|it| it.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::cpu::Cpu;

@@ -25,6 +25,7 @@ mod likelihood;
 mod limits;
 mod load;
 mod matrix;
+mod memory;
 mod needs;
 mod pool;
 mod reading;

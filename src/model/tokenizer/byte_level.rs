@@ -15,15 +15,17 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, SplitDelimiterBehavior};
+use tokenizers::{AddedToken, ModelWrapper, SplitDelimiterBehavior};
 
 use super::library::{Library, Traits, broken};
 use super::rewritten::Rewriting;
 use super::vocabulary::{Spelling, Vocabulary};
+use super::words::{Cut, LibraryTokenizer};
 use super::{Tokenizer, TokenizerError};
 
-/// GPT-2's split, which the library has built in.
-const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// GPT-2's split, as the library has it built in.
+pub(super) const GPT_2: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Llama 3's split, as in its `tokenizer.json`.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 2's split: as Llama 3's, but digits stand alone.
@@ -127,8 +129,10 @@ pub(super) fn build(parts: &Parts<'_>) -> Result<Tokenizer, TokenizerError> {
         .ignore_merges(matches!(parts.words, Words::Llama3 | Words::Tekken))
         .build()
         .map_err(|_| first_unknown_merge(parts))?;
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    tokenizer.with_pre_tokenizer(Some(parts.words.rules(parts.prefix_space)?));
+    let mut tokenizer = LibraryTokenizer::new(ModelWrapper::from(bpe));
+    let rules = parts.words.rules(parts.prefix_space)?;
+    let cut = Cut::try_from(rules).map_err(|err| broken(&err))?;
+    tokenizer.with_pre_tokenizer(Some(cut));
     let mut rewriting = Rewriting::None;
     if parts.words == Words::Qwen2 {
         rewriting = Rewriting::Composed;

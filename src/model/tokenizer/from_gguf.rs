@@ -226,6 +226,7 @@ mod tests {
     use super::*;
     use crate::model::gguf::testing::Builder;
     use crate::model::gguf::{Array, Value};
+    use crate::model::tokenizer::Memo;
     use crate::model::tokenizer::vocabulary::byte_of_char;
 
     const SPECIALS: [&str; 2] = ["<|end|>", "<|im_start|>"];
@@ -424,6 +425,39 @@ mod tests {
         assert_eq!(it.n_vocab(), 266);
         assert_eq!(it.token_bytes(265), b"", "padding spells nothing");
         assert_eq!(it.specials(), ["<unk>", "<s>"]);
+    }
+
+    /// The library would take all that follows the spaces for one word.
+    #[test]
+    fn a_text_on_which_the_rule_for_words_gives_up_is_an_error() {
+        let text = format!("the{}the the", " ".repeat(1_000_100));
+        let pres = ["smollm", "gpt-2", "llama-bpe", "qwen2", "tekken"];
+        for it in pres.map(tokenizer) {
+            let mut memo = Memo::new(&it);
+            let results = [
+                it.encode(&text, &[]).map(|_| ()),
+                it.encode_plain(&text).map(|_| ()),
+                memo.encode(&text, &[]).map(|_| ()),
+            ];
+            for result in results {
+                let message = result.unwrap_err().to_string();
+                assert!(message.contains("rule for words gives up"), "{message}");
+            }
+            // The next text has the same beginning, and is another text.
+            let expected = it.encode("the the", &[]).unwrap();
+            assert_eq!(memo.encode("the the", &[]).unwrap(), expected);
+            let shorter = format!("the{}the", " ".repeat(100_000));
+            assert_eq!(
+                it.encode(&shorter, &[]).unwrap().last().unwrap().end,
+                100_006
+            );
+        }
+        // SentencePiece has no such rule.
+        let it = load(&spm(None));
+        let tokens = it.encode(&text, &[]).unwrap();
+        assert_eq!(tokens.len(), 1 + 3 + 1_000_100 + 3 + 1 + 3);
+        let ids: Vec<u32> = tokens.iter().map(|it| it.id).collect();
+        assert_eq!(it.decode(&ids, true), format!(" {text}"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::library::{Library, broken};
 use super::pipeline;
 use super::vocabulary::Vocabulary;
+use super::words::LibraryTokenizer;
 use super::{Tokenizer, TokenizerError};
 
 /// Largest vocabulary, as in a GGUF header.
@@ -33,7 +34,7 @@ pub(super) fn build(json: &[u8]) -> Result<Tokenizer, TokenizerError> {
     let (spelling, traits) = pipeline::check(&root)?;
     let added = added(&root)?;
     // The checks above cover the known panics; what is left must not end the process.
-    let tokenizer = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
+    let tokenizer = std::panic::catch_unwind(|| LibraryTokenizer::from_bytes(json))
         .map_err(|_| TokenizerError::Broken {
             reason: "the tokenizers library panicked on it".to_owned(),
         })?
@@ -363,6 +364,51 @@ mod tests {
         assert_eq!(got, [5, 262, 4, byte(b'<'), byte(b's'), byte(b'>')]);
         let ends: Vec<usize> = in_pieces.iter().map(|token| token.end).collect();
         assert_eq!(ends, [2, 5, 7, 8, 9, 10]);
+    }
+
+    /// A pre-tokeniser with one expression in front of the bytes.
+    fn with_rule(pattern: &str) -> Tokenizer {
+        let mut root = byte_level();
+        root["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]});
+        load(&root).unwrap()
+    }
+
+    /// `(a+)+` in front of what never comes takes two to the power of the number of `a` steps;
+    /// a million are taken.
+    #[test]
+    fn an_expression_that_backtracks_without_end_is_an_error() {
+        let it = with_rule(r"(a+)+\b(?!.)b");
+        let message = it
+            .encode(&"a".repeat(100_000), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("rule for words gives up"), "{message}");
+        assert_eq!(ids(&it, "aab"), [1, 4]);
+        let spaces = format!("ab{}ab", " ".repeat(1_000_100));
+        let gpt_2 = load(&byte_level()).unwrap();
+        let message = gpt_2.encode(&spaces, &[]).unwrap_err().to_string();
+        assert!(message.contains("rule for words gives up"), "{message}");
+        let n_tokens = load(&sentencepiece())
+            .unwrap()
+            .encode(&spaces, &[])
+            .unwrap()
+            .len();
+        // A space in front, which merges, and the last one, which does too.
+        assert_eq!(n_tokens, 1 + 1_000_099 + 1);
+    }
+
+    /// `\K` lets a match begin inside the one before it, by which no text can be cut.
+    #[test]
+    fn a_panic_while_encoding_is_an_error_of_that_text() {
+        let it = with_rule(r"(?<=\Ka)b|a");
+        let message = it.encode("ab", &[]).unwrap_err().to_string();
+        assert!(
+            message.contains("the tokenizers library panicked on it"),
+            "{message}"
+        );
+        assert_eq!(ids(&it, "bba"), [2, 2, 1]);
     }
 
     #[test]

@@ -4,25 +4,25 @@
 //! template wrote, and the pieces between them are encoded one by one, as the library
 //! itself does with a text that has special tokens in it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::metaspace::PrependScheme;
-use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::PostProcessorWrapper;
 
 use super::rewritten::{Rewriting, Rewritten};
 use super::vocabulary::Vocabulary;
+use super::words::{Cut, LibraryTokenizer};
 use super::{Encoder, Piece, Token, Tokenizer, TokenizerError};
 
 /// The library's tokenizer, and a second one for text from data.
 #[derive(Debug)]
 pub(super) struct Library {
     /// Recognises special tokens written in a text.
-    tokenizer: tokenizers::Tokenizer,
+    tokenizer: LibraryTokenizer,
     /// Encodes special tokens as text; made when first needed.
-    plain: OnceLock<Box<tokenizers::Tokenizer>>,
+    plain: OnceLock<Box<LibraryTokenizer>>,
     /// The same for a piece that does not begin the text.
-    rest: OnceLock<Box<tokenizers::Tokenizer>>,
+    rest: OnceLock<Box<LibraryTokenizer>>,
     /// What the tokenizer does to a text before it encodes it.
     rewriting: Rewriting,
     /// Whether a space behind something else than white space always begins a word.
@@ -42,7 +42,7 @@ pub(super) struct Traits {
 impl Library {
     /// Takes over `tokenizer`, without its truncation, padding and post-processor.
     pub(super) fn wrap(
-        mut tokenizer: tokenizers::Tokenizer,
+        mut tokenizer: LibraryTokenizer,
         vocabulary: Vocabulary,
         traits: Traits,
     ) -> Result<Tokenizer, TokenizerError> {
@@ -50,7 +50,7 @@ impl Library {
             .with_truncation(None)
             .map_err(|err| broken(&*err))?;
         tokenizer.with_padding(None);
-        tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        tokenizer.with_post_processor(None::<PostProcessorWrapper>);
         tokenizer.set_encode_special_tokens(false);
         let library = Self {
             tokenizer,
@@ -99,7 +99,7 @@ impl Library {
 
     fn encode_with(
         &self,
-        tokenizer: &tokenizers::Tokenizer,
+        tokenizer: &LibraryTokenizer,
         vocabulary: &Vocabulary,
         text: &str,
         start: usize,
@@ -108,14 +108,11 @@ impl Library {
         let rewritten = Rewritten::of(text, self.rewriting);
         // Composed here and not by the library, whose table of characters is older.
         let composed = rewritten.as_ref().filter(|_| self.is_composing());
-        let encoding = tokenizer
-            .encode_fast(composed.map_or(text, |it| it.text.as_str()), false)
-            .map_err(|err| refused(err.to_string()))?;
-        let ids = encoding.get_ids();
-        let as_given = || vocabulary.ends_in(text, ids);
+        let ids = ids(tokenizer, composed.map_or(text, |it| it.text.as_str()))?;
+        let as_given = || vocabulary.ends_in(text, &ids);
         let as_rewritten = || {
             let it = rewritten.as_ref()?;
-            let ends = vocabulary.ends_in(&it.text, ids)?;
+            let ends = vocabulary.ends_in(&it.text, &ids)?;
             Some(ends.into_iter().map(|end| it.before(end)).collect())
         };
         let ends: Vec<usize> = as_given()
@@ -143,7 +140,7 @@ impl Library {
     }
 
     /// The tokenizer of a piece that begins at byte `start` of its text.
-    fn of_pieces(&self, start: usize) -> &tokenizers::Tokenizer {
+    fn of_pieces(&self, start: usize) -> &LibraryTokenizer {
         let plain = self.plain.get_or_init(|| {
             let mut plain = self.tokenizer.clone();
             plain.set_encode_special_tokens(true);
@@ -155,27 +152,29 @@ impl Library {
         self.rest.get_or_init(|| {
             let mut rest = plain.clone();
             let cut = rest.get_pre_tokenizer().cloned();
-            rest.with_pre_tokenizer(cut.map(without_first_space));
+            rest.with_pre_tokenizer(cut.map(Cut::without_first_space));
             rest
         })
     }
 }
 
-/// A space that goes in front of a whole text goes in front of no later piece.
-fn without_first_space(it: PreTokenizerWrapper) -> PreTokenizerWrapper {
-    match it {
-        PreTokenizerWrapper::Metaspace(mut it) => {
-            if it.get_prepend_scheme() == PrependScheme::First {
-                it.set_prepend_scheme(PrependScheme::Never);
-            }
-            it.into()
-        }
-        PreTokenizerWrapper::Sequence(it) => {
-            let parts: Vec<PreTokenizerWrapper> = it.into_iter().map(without_first_space).collect();
-            Sequence::new(parts).into()
-        }
-        other => other,
-    }
+/// The ids of `text`. A panic of the library is an error of this text alone: it keeps
+/// nothing from one text to the next but a cache of whole words.
+fn ids(tokenizer: &LibraryTokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    let encode = AssertUnwindSafe(|| tokenizer.encode_fast(text, false));
+    let encoding = catch_unwind(encode).map_err(|panic| {
+        let said = panic_text(&*panic);
+        refused(format!("the tokenizers library panicked on it: {said}"))
+    })?;
+    let encoding = encoding.map_err(|err| refused(err.to_string()))?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    let said = owned.or_else(|| panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("nothing")
 }
 
 fn refused(reason: String) -> TokenizerError {

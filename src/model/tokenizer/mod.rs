@@ -36,6 +36,8 @@ mod rewritten;
 #[cfg(any(feature = "tokenize", test))]
 mod sentencepiece;
 mod vocabulary;
+#[cfg(feature = "tokenize")]
+mod words;
 
 use std::ops::Range;
 
@@ -232,9 +234,9 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`TokenizerError::Encode`] if the pre-tokeniser gives up on the text, for
-    /// instance after a million steps of backtracking, or if the tokens spell another
-    /// text, so that they have no ends in this one.
+    /// [`TokenizerError::Encode`] if the rule for words gives up on the text, after a
+    /// million steps of backtracking; if the tokens spell another text, so that they have
+    /// no ends in this one; or if the library panicked. Other texts are not concerned.
     pub fn encode(&self, text: &str, plain: &[Range<usize>]) -> Result<Vec<Token>, TokenizerError> {
         match &self.encoder {
             Encoder::Bytes => Ok(self.encode_bytes(text, plain)),

@@ -7,8 +7,10 @@ mod check;
 mod check_reports;
 mod compare;
 mod evidence;
+mod hard_texts;
 mod interrupt;
 mod kills;
+mod log_commands;
 mod model_info;
 mod one_example;
 mod other;
@@ -21,6 +23,7 @@ mod readme;
 mod recipe;
 mod report;
 mod run;
+mod slips;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -158,6 +161,13 @@ impl Bench {
             writeln!(text, "{row}").unwrap();
         }
         self.write(name, &text);
+    }
+
+    /// Puts rows in front of and behind those of `phrases.jsonl`.
+    fn add_phrases(&self, before: &[Json], behind: &[Json]) {
+        let rows = std::fs::read_to_string(self.path("phrases.jsonl")).unwrap();
+        let lines = |rows: &[Json]| -> String { rows.iter().map(|it| format!("{it}\n")).collect() };
+        self.write("phrases.jsonl", &(lines(before) + &rows + &lines(behind)));
     }
 
     /// `harness` with `words`, in the folder, with nothing inherited that steers it.
