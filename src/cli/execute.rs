@@ -20,7 +20,7 @@ use harness::table::{
 use harness::text_metric::{TextJudge, TextMetricError};
 
 use super::analysis::{self, Analysis, CaseDigests, Measurements, RequestDigests};
-use super::lazy_engine::LazyEngine;
+use super::lazy_engine::{Hire, Worker};
 use super::run_folder::{self, FolderError, RunFolder};
 
 /// Why an execution ended early.
@@ -58,6 +58,8 @@ pub(crate) struct Options<'a> {
     pub(crate) tokens: bool,
     /// Use no stored answers.
     pub(crate) fresh: bool,
+    /// Makes the engine of each model.
+    pub(crate) hire: Hire,
 }
 
 /// What is told while the work goes on.
@@ -66,6 +68,21 @@ pub(crate) trait Watcher {
     fn loading(&self, model: &str) -> Box<dyn std::any::Any>;
     /// A request of this model and variant is answered.
     fn answered(&mut self, model: usize, variant: usize, from_store: bool);
+    /// All answers are there; what follows takes a while where there are many.
+    fn reached(&mut self, stage: Stage);
+}
+
+/// What is done after the last answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Metrics are computed and variants compared.
+    Analysis,
+    /// Tables are written.
+    Tables,
+    /// The evidence for later comparisons is written.
+    Evidence,
+    /// Nothing is left.
+    End,
 }
 
 /// A finished or interrupted execution.
@@ -148,7 +165,7 @@ pub(crate) fn execute(
     let watcher = RefCell::new(watcher);
     for (index, planned) in plan.models.iter().enumerate() {
         let loading = || watcher.borrow().loading(&planned.name);
-        let engine = LazyEngine::new(&planned.model, &loading);
+        let engine = (options.hire)(&planned.model, &loading);
         manifest.models[index]
             .numerics
             .clone_from(&engine.answerer().numerics);
@@ -156,18 +173,19 @@ pub(crate) fn execute(
             store: &mut store,
             may_read: !options.fresh,
         };
-        run_model(&work, index, &engine, &mut storage, &watcher, &mut gathered)?;
+        run_model(&work, index, &*engine, &mut storage, &watcher, &mut gathered)?;
         if gathered.tally.is_stopped {
             break;
         }
     }
-    finish(&work, &folder, manifest, &gathered, &store, started)
+    let watcher = watcher.into_inner();
+    finish(&work, &folder, manifest, &gathered, &store, started, watcher)
 }
 
 fn run_model(
     work: &Work<'_>,
     model: usize,
-    engine: &LazyEngine<'_>,
+    engine: &dyn Worker,
     storage: &mut Storage<'_>,
     watcher: &RefCell<&mut dyn Watcher>,
     gathered: &mut Gathered,
@@ -181,7 +199,7 @@ fn run_model(
         let Progress::Answered { key, from_store } = progress;
         if !from_store {
             // Loading the weights is nobody's time; it lies before the first answer.
-            let loading = std::mem::replace(&mut is_loading, false).then(|| engine.elapsed());
+            let loading = std::mem::replace(&mut is_loading, false).then(|| engine.loading());
             times[key.variant] += last.elapsed().saturating_sub(loading.unwrap_or_default());
         }
         last = Instant::now();
@@ -282,6 +300,7 @@ fn finish(
     gathered: &Gathered,
     store: &Store,
     started: Instant,
+    watcher: &mut dyn Watcher,
 ) -> Result<Finished, ExecuteError> {
     let (plan, options) = (work.plan, work.options);
     let n_unscored = gathered
@@ -323,6 +342,7 @@ fn finish(
     } else {
         RunStatus::Incomplete
     };
+    watcher.reached(Stage::Analysis);
     let evidence = evidence(work, folder, &manifest, gathered);
     let Analysis {
         metrics,
@@ -348,12 +368,15 @@ fn finish(
         comparisons: &comparisons,
         with_tokens: options.tokens.then_some(&token_text),
     };
+    watcher.reached(Stage::Tables);
     finished.written = table::write(&folder.path, &tables)?;
+    watcher.reached(Stage::Evidence);
     let path = table::write_evidence(&folder.path, &evidence)?;
     finished.written.push(path);
     // Last: a run that says it is complete has all its tables.
     manifest.write(&folder.path)?;
     finished.run = Some(table::stored(&folder.path, manifest, &tables)?);
+    watcher.reached(Stage::End);
     finished.evidence = Some(evidence);
     finished.elapsed = started.elapsed();
     Ok(finished)

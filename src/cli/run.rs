@@ -17,9 +17,10 @@ use harness::table::StoredRun;
 use super::args::{MeasureArgs, RunArgs, Verbosity};
 use super::check;
 use super::draw::{self, Bars, Waiting};
-use super::execute::{ExecuteError, Finished, Options, Watcher, execute};
+use super::execute::{ExecuteError, Finished, Options, Stage, Watcher, execute};
 use super::exit::Exit;
 use super::forecasts;
+use super::lazy_engine;
 use super::gates::{self, DEFAULT_BASELINE, Judging};
 use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
@@ -165,16 +166,16 @@ pub(crate) fn run_one(
         results: &measure.results.folder,
         tokens: measure.tokens,
         fresh: measure.fresh,
+        hire: lazy_engine::local,
     };
     let mut watcher = Bar {
         bars: None,
+        waiting: None,
         kind: draw::kind(measure.verbosity.verbosity()),
         plan,
     };
     let result = execute(plan, options, &STOP, &mut watcher);
-    if let Some(bars) = watcher.bars.take() {
-        bars.finish();
-    }
+    drop(watcher);
     let finished = match result {
         Ok(finished) => finished,
         Err(err) => {
@@ -413,6 +414,8 @@ pub(super) fn style() -> Style {
 /// Draws the progress of one experiment.
 struct Bar<'a> {
     bars: Option<Bars>,
+    /// What goes on after the last answer.
+    waiting: Option<Waiting>,
     kind: Kind,
     plan: &'a Plan,
 }
@@ -431,6 +434,21 @@ impl Watcher for Bar<'_> {
             .bars
             .get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan)));
         bars.answered(model, variant, from_store);
+    }
+
+    fn reached(&mut self, stage: Stage) {
+        let what = match stage {
+            Stage::Analysis => "comparing the variants",
+            Stage::Tables => "writing tables",
+            Stage::Evidence => "writing evidence",
+            Stage::End => "",
+        };
+        if let Some(bars) = self.bars.take() {
+            bars.finish();
+        }
+        // A second of silence is no news in a log; a still screen looks dead.
+        let is_shown = self.kind == Kind::Bars && stage != Stage::End;
+        self.waiting = is_shown.then(|| Waiting::start(self.kind, what));
     }
 }
 
