@@ -19,6 +19,9 @@ mod analysis;
 #[expect(dead_code, reason = "the bench reads some of what a run tells")]
 #[path = "../src/cli/execute.rs"]
 mod execute;
+#[path = "../src/cli/recorder.rs"]
+mod recorder;
+
 #[expect(dead_code, reason = "the bench hires a fake engine instead")]
 #[path = "../src/cli/lazy_engine.rs"]
 mod lazy_engine;
@@ -74,7 +77,10 @@ fn main() -> Fallible<()> {
                 kinds.retain(|it| *it == name);
             }
             "--json" => json_path = Some(args.next().ok_or("`--json` needs a file")?),
-            _ => sizes.push(arg.parse::<usize>().map_err(|_| format!("unknown argument `{arg}`"))?),
+            _ => sizes.push(
+                arg.parse::<usize>()
+                    .map_err(|_| format!("unknown argument `{arg}`"))?,
+            ),
         }
     }
     if sizes.is_empty() {
@@ -120,14 +126,24 @@ fn print_table(kind: &str, runs: &[Value]) {
         for run in runs {
             let own = &run["stages"][i];
             let number = |key: &str| own[key].as_f64().unwrap_or(f64::NAN);
-            let _ = write!(line, " {:.2} | {:.0} |", number("seconds"), number("peak_mib"));
+            let _ = write!(
+                line,
+                " {:.2} | {:.0} |",
+                number("seconds"),
+                number("peak_mib")
+            );
         }
         println!("{line}");
     }
     let mut line = "| all |".to_owned();
     for run in runs {
         let number = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);
-        let _ = write!(line, " {:.2} | {:.0} |", number("seconds"), number("peak_mib"));
+        let _ = write!(
+            line,
+            " {:.2} | {:.0} |",
+            number("seconds"),
+            number("peak_mib")
+        );
     }
     println!("{line}\n");
 }
@@ -155,7 +171,11 @@ impl Clock {
         let (peak, now) = (status("VmHWM:"), status("VmRSS:"));
         self.peak_kib = self.peak_kib.max(peak);
         let mib = |kib: u64| kib as f64 / 1024.0;
-        eprintln!("{name}: {seconds:.2} s, peak {:.0} MiB, left {:.0} MiB", mib(peak), mib(now));
+        eprintln!(
+            "{name}: {seconds:.2} s, peak {:.0} MiB, left {:.0} MiB",
+            mib(peak),
+            mib(now)
+        );
         self.stages.push(json!({
             "stage": name, "seconds": seconds, "peak_mib": mib(peak), "left_mib": mib(now),
         }));
@@ -214,13 +234,25 @@ fn child(kind: &str, n_rows: usize) -> Fallible<()> {
 
 /// Rows of about 100 bytes, no two alike.
 fn write_dataset(path: &Path, n_rows: usize) -> Fallible<()> {
-    let (who, what) = (["The mayor", "A student", "My brother"], ["said", "wrote", "denied"]);
+    let (who, what) = (
+        ["The mayor", "A student", "My brother"],
+        ["said", "wrote", "denied"],
+    );
     let whether = ["again that it was good", "that nobody had liked it", "it"];
     let mut file = BufWriter::new(std::fs::File::create(path)?);
     for i in 0..n_rows {
-        let text = format!("{} {} {} {i}.", who[i % 3], what[i / 3 % 3], whether[i / 9 % 3]);
+        let text = format!(
+            "{} {} {} {i}.",
+            who[i % 3],
+            what[i / 3 % 3],
+            whether[i / 9 % 3]
+        );
         let label = ["good", "bad"][usize::from(blake3::hash(text.as_bytes()).as_bytes()[0] < 99)];
-        writeln!(file, "{}", json!({ "text": text, "page": i / 7, "label": label }))?;
+        writeln!(
+            file,
+            "{}",
+            json!({ "text": text, "page": i / 7, "label": label })
+        )?;
     }
     Ok(file.flush()?)
 }
@@ -283,9 +315,12 @@ fn run(plan: &Plan, results: &Path, clock: &mut Clock, suffix: &'static str) -> 
     let Some(run) = &finished.run else {
         return Err("the run did not come to its end".into());
     };
-    let input = ReportInput::from_stored(run)?;
+    let input = ReportInput::from_summary(run)?;
     let n_shown = text::summary(&input, style()).len();
-    assert!(0 < n_shown && run.manifest.counts.failed.is_empty(), "every case has its score");
+    assert!(
+        0 < n_shown && run.manifest.counts.failed.is_empty(),
+        "every case has its score"
+    );
     clock.stage(&format!("report{suffix}"));
     Ok(finished)
 }
@@ -302,6 +337,8 @@ impl Watcher for Stages<'_> {
     }
 
     fn answered(&mut self, _: usize, _: usize, _: bool) {}
+
+    fn refused(&mut self, _: usize, _: usize) {}
 
     fn reached(&mut self, stage: Stage) {
         let over = match stage {
@@ -323,17 +360,16 @@ fn style() -> Style {
 
 /// As `harness show`.
 fn show(folder: &Path) -> Fallible<()> {
-    let run = table::read(folder)?;
-    let shown = text::summary(&ReportInput::from_stored(&run)?, style());
+    let run = table::read_summary(folder)?;
+    let shown = text::summary(&ReportInput::from_summary(&run)?, style());
     assert!(!shown.is_empty());
     Ok(())
 }
 
 /// As `harness compare latest~1 latest`.
 fn compare_runs(results: &Path) -> Fallible<()> {
-    let read = |name: &str| -> Fallible<_> {
-        Ok(table::read_evidence(&table::resolve(results, name)?)?)
-    };
+    let read =
+        |name: &str| -> Fallible<_> { Ok(table::read_evidence(&table::resolve(results, name)?)?) };
     let (reference, candidate) = (read("latest~1")?, read("latest")?);
     let compared = compare::runs(&candidate, &reference, &RunsOptions::default())?;
     assert_eq!(compared.n_common_rows, candidate.examples.len());

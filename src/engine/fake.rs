@@ -34,9 +34,9 @@ impl FakeEngine {
         let row = |previous: usize| {
             let previous = previous as u32;
             let total: f64 = (0..n_vocab).map(|it| Self::logit(previous, it).exp()).sum();
-            let likeliest = (0..n_vocab).rev().max_by(|a, b| {
-                Self::logit(previous, *a).total_cmp(&Self::logit(previous, *b))
-            });
+            let likeliest = (0..n_vocab)
+                .rev()
+                .max_by(|a, b| Self::logit(previous, *a).total_cmp(&Self::logit(previous, *b)));
             (total.ln(), likeliest.unwrap_or(0))
         };
         Self {
