@@ -2,14 +2,15 @@
 //!
 //! Cases are taken in windows bounded in bytes, so that a million of them need no more
 //! memory than some ten thousand; what becomes of a case is its receiver's. Within a window equal requests collapse, stored answers are read, the
-//! rest goes to the engine in one call, and every answer is stored as it comes. A
-//! stop loses only what the engine had in flight.
+//! rest goes to the engine in one call, and every answer is stored as it comes. Requests of later
+//! windows that equal one of an earlier window are answered from the store, whether or not older
+//! answers may be used. A stop loses only what the engine had in flight.
 //!
 //! A panic of the engine ends neither the run nor the call's other answers: what it left
 //! is asked again in halves, until the request that panics is alone and fails. What ends
 //! the process at once (no memory, an overflown stack, a signal) cannot be caught.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::{Engine, EngineError, Rows, Stop, panic_text};
@@ -20,7 +21,7 @@ use crate::store::{Store, StoreError};
 /// Bytes of cases, requests and answers that are in memory together.
 ///
 /// Prompts are shared within a window, so it is large: some ten thousand short cases.
-/// What the cases of two windows share is computed in each.
+/// What the cases of two windows share, short of a whole request, is computed in each.
 const WINDOW_BYTES: usize = 32 << 20;
 
 /// Bytes of a request besides its tokens: its keys and who waits for it.
@@ -57,6 +58,11 @@ pub enum Progress {
         /// Whether the answer was in the store.
         from_store: bool,
     },
+    /// A text or generation of this case cannot be asked for, so no answer will come.
+    Refused {
+        /// The case.
+        key: CaseKey,
+    },
 }
 
 /// What a run did.
@@ -66,7 +72,7 @@ pub struct Tally {
     pub n_requests: usize,
     /// Requests the engine answered.
     pub n_computed: usize,
-    /// Requests answered by the store.
+    /// Requests answered by the store, not counting what this run put there.
     pub n_stored: usize,
     /// What the engine's answers took.
     pub rows: Rows,
@@ -78,7 +84,7 @@ pub struct Tally {
 pub struct Storage<'a> {
     /// The response store.
     pub store: &'a mut Store,
-    /// Whether stored answers may be used; new ones are written either way.
+    /// Whether answers of earlier runs may be used; new ones are written either way.
     pub may_read: bool,
 }
 
@@ -99,11 +105,12 @@ pub fn run(
     on_case: &mut dyn FnMut(Case, Vec<Outcome>),
 ) -> Result<Tally, RunError> {
     let mut tally = Tally::default();
+    let mut known = HashSet::new();
     let mut cases = cases.peekable();
     while cases.peek().is_some() && !stop.is_raised() {
         let mut window = Vec::new();
         let mut n_bytes = 0;
-        while n_bytes < WINDOW_BYTES {
+        while n_bytes < WINDOW_BYTES && !stop.is_raised() {
             let Some(case) = cases.next() else { break };
             n_bytes = case_bytes(&case).saturating_add(n_bytes);
             window.push(case);
@@ -113,7 +120,7 @@ pub fn run(
             engine,
             storage,
             stop,
-            &mut tally,
+            (&mut tally, &mut known),
             on_progress,
             on_case,
         )?;
@@ -193,29 +200,47 @@ impl Window {
     }
 }
 
+/// Texts and generations of a case that cannot be asked for.
+fn n_refused(case: &Case) -> usize {
+    let texts = case.scored.iter().filter(|it| it.requests.is_err()).count();
+    texts + usize::from(matches!(case.generation, Some(Err(_))))
+}
+
+/// What is remembered of a key that this run answered: of a million requests, no two are alike but
+/// with a chance of one in thirty million, and then an answer of an earlier run is used.
+fn short(key: RequestKey) -> u64 {
+    let (bytes, _) = key.0.split_first_chunk().expect("a digest has 32 bytes");
+    u64::from_le_bytes(*bytes)
+}
+
 fn run_window(
     cases: Vec<Case>,
     engine: &dyn Engine,
     storage: &mut Storage<'_>,
     stop: &Stop,
-    tally: &mut Tally,
+    (tally, known): (&mut Tally, &mut HashSet<u64>),
     on_progress: &mut dyn FnMut(Progress),
     on_case: &mut dyn FnMut(Case, Vec<Outcome>),
 ) -> Result<(), RunError> {
     let mut window = Window::new(&cases, engine);
     tally.n_requests += window.n_requests;
+    for case in &cases {
+        (0..n_refused(case)).for_each(|_| on_progress(Progress::Refused { key: case.key }));
+    }
     let mut told = |case: usize, from_store: bool| {
         on_progress(Progress::Answered {
             key: cases[case].key,
             from_store,
         });
     };
-    if storage.may_read {
-        for index in 0..window.requests.len() {
-            if let Some(response) = storage.store.get(window.keys[index])? {
-                tally.n_stored += 1;
-                window.answer(index, Ok(response), |case| told(case, true));
-            }
+    for index in 0..window.requests.len() {
+        // What this run put there is no answer of an earlier one.
+        let is_own = known.contains(&short(window.keys[index]));
+        if (storage.may_read || is_own)
+            && let Some(response) = storage.store.get(window.keys[index])?
+        {
+            tally.n_stored += usize::from(!is_own);
+            window.answer(index, Ok(response), |case| told(case, !is_own));
         }
     }
     let missing: Vec<usize> = (0..window.requests.len())
@@ -228,6 +253,9 @@ fn run_window(
     let mut store_error = None;
     let engine_result = ask(engine, missing, stop, &mut |index, outcome| {
         tally.n_computed += 1;
+        if outcome.is_ok() {
+            known.insert(short(window.keys[index]));
+        }
         if let Ok(response) = &outcome
             && let Err(err) = storage.store.put(window.keys[index], response)
         {
@@ -416,6 +444,67 @@ mod tests {
         assert_eq!(n_told.len(), 40);
         // 32 MiB are 32 cases; the other 8 are made when those are done with.
         assert_eq!((n_told[0], n_told[31], n_told[32]), (32, 32, 40));
+    }
+
+    /// Label priors, and rows that stand twice, may be asked for in several windows.
+    #[test]
+    fn equal_requests_of_later_windows_are_computed_once() {
+        let large = "p".repeat(WINDOW_BYTES);
+        let cases: Vec<Case> = (0..3)
+            .map(|example| Case {
+                prompt: large.clone(),
+                ..case(example, &[1, 2, 3])
+            })
+            .collect();
+        let (_folder, mut store) = store();
+        // First nothing is stored; then old answers are there, but are not to be used.
+        for may_read in [true, false] {
+            let engine = FakeEngine::new(7, 16);
+            let (tally, outcomes) = run_all(&cases, &engine, &mut store, may_read);
+            assert_eq!(engine.n_computed(), 1);
+            assert_eq!(
+                (tally.n_requests, tally.n_computed, tally.n_stored),
+                (3, 1, 0),
+                "two are equal to another"
+            );
+            assert!(outcomes.iter().all(|it| *it == outcomes[0]));
+        }
+    }
+
+    /// Whoever counts what is left must hear of texts that no request asks for.
+    #[test]
+    fn what_cannot_be_asked_for_is_told() {
+        let refused = Err(Failure::ContextOverflow {
+            needed: 9,
+            n_context: 4,
+        });
+        let mut long = case(0, &[1, 2]);
+        long.scored[0].requests = refused;
+        let cases = [long, case(1, &[1, 4])];
+        let (_folder, mut store) = store();
+        let mut storage = Storage {
+            store: &mut store,
+            may_read: true,
+        };
+        let mut told = Vec::new();
+        run(
+            cases.iter().cloned(),
+            &FakeEngine::new(7, 16),
+            &mut storage,
+            &Stop::new(),
+            &mut |it| told.push(it),
+            &mut |_, _| {},
+        )
+        .unwrap();
+        let (refused, answered) = (cases[0].key, cases[1].key);
+        let expected = [
+            Progress::Refused { key: refused },
+            Progress::Answered {
+                key: answered,
+                from_store: false,
+            },
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

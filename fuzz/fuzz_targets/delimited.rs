@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     for format in [Format::Csv, Format::Tsv] {
         if let Ok(dataset) = parse(Path::new("x"), format, bytes) {
             for row in &dataset.rows {
-                assert_eq!(row.fields.len(), dataset.columns.len());
+                assert_eq!(row.fields().len(), dataset.columns.len());
             }
         }
     }

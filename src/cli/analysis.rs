@@ -1,14 +1,12 @@
 //! From a plan's scores to everything a report says: pure, no printing.
 
-use std::collections::HashMap;
-
 use harness::compare::{
-    self, CaseEvidence, Comparison, Evidence, ExampleEvidence, Family, MetricEvidence,
+    self, CaseEvidence, Cases, Comparison, Evidence, ExampleEvidence, Family, MetricEvidence,
     ModelEvidence, ShortDigest, VariantEvidence,
 };
 use harness::experiment::{MetricSpec, NonNegative};
 use harness::metric::{Facts, Metric, Source, Units};
-use harness::plan::{CaseKey, Plan};
+use harness::plan::Plan;
 use harness::request::{Digest, SCORING_VERSION};
 use harness::score::{Score, Status};
 use harness::table::{Measured, RankingRecord, ToSettle};
@@ -22,18 +20,15 @@ pub(crate) struct CaseDigests {
     pub(crate) generation: Option<Digest>,
 }
 
-/// The digests of every case, by its place in the plan.
-pub(crate) type RequestDigests = HashMap<CaseKey, CaseDigests>;
-
-/// What was measured: the scores of a whole run, and under which id.
-#[derive(Clone, Copy)]
+/// What was measured: the cases of a whole run, and under which id.
 pub(crate) struct Measurements<'a> {
     pub(crate) run: &'a str,
     /// The arithmetic of each model.
     pub(crate) numerics: &'a [String],
-    pub(crate) judges: &'a [TextJudge],
-    pub(crate) scores: &'a [Score],
-    pub(crate) requests: &'a RequestDigests,
+    /// The metrics that the plan leads to.
+    pub(crate) metrics: &'a [Metric],
+    /// For each model and, within it, each variant: one entry per example.
+    pub(crate) cells: Vec<Cases>,
 }
 
 /// The metrics of a run and what they show.
@@ -64,9 +59,8 @@ pub(crate) fn is_declared(metric: &Metric, specs: &[MetricSpec]) -> bool {
 }
 
 /// What later comparisons need of a finished run.
-pub(crate) fn evidence(plan: &Plan, measurements: &Measurements<'_>) -> Evidence {
+pub(crate) fn evidence(plan: &Plan, measurements: Measurements<'_>) -> Evidence {
     let spec = &plan.experiment.spec;
-    let metrics = metrics(plan, measurements.judges);
     let model = |(index, it): (usize, &harness::plan::PlannedModel)| ModelEvidence {
         name: it.name.clone(),
         digest: it.model.digest.to_hex().to_string(),
@@ -95,12 +89,13 @@ pub(crate) fn evidence(plan: &Plan, measurements: &Measurements<'_>) -> Evidence
         examples: (0..plan.examples.len())
             .map(|it| example(plan, it))
             .collect(),
-        cells: cells(plan, &metrics, measurements),
-        metrics: metrics
-            .into_iter()
+        cells: measurements.cells,
+        metrics: measurements
+            .metrics
+            .iter()
             .map(|metric| MetricEvidence {
-                is_declared: is_declared(&metric, &spec.metrics),
-                metric,
+                is_declared: is_declared(metric, &spec.metrics),
+                metric: metric.clone(),
             })
             .collect(),
     }
@@ -120,63 +115,32 @@ fn example(plan: &Plan, index: usize) -> ExampleEvidence {
     }
 }
 
-/// The cases of every variant on every model, repeats merged.
-fn cells(
-    plan: &Plan,
-    metrics: &[Metric],
-    measurements: &Measurements<'_>,
-) -> Vec<Vec<CaseEvidence>> {
-    let mut scores: HashMap<CaseKey, &Score> = HashMap::new();
-    for score in measurements.scores {
-        scores.insert(score.key, score);
-    }
-    let cell = |model: usize, variant: usize| {
-        let case = |example: usize| {
-            let keys = (0..plan.n_repeats()).map(|repeat| CaseKey {
-                model,
-                variant,
-                example,
-                repeat,
-            });
-            let repeats: Vec<&Score> = keys.filter_map(|it| scores.get(&it).copied()).collect();
-            case(metrics, &repeats, measurements.requests)
-        };
-        (0..plan.examples.len()).map(case).collect()
-    };
-    let pairs = (0..plan.models.len())
-        .flat_map(|model| (0..plan.variants.len()).map(move |variant| (model, variant)));
-    pairs.map(|(model, variant)| cell(model, variant)).collect()
-}
-
-/// One example from the scores of its repeats.
-fn case(metrics: &[Metric], repeats: &[&Score], requests: &RequestDigests) -> CaseEvidence {
-    let failed = repeats
+/// One example from the scores of its repeats, each with the digests of its requests.
+pub(crate) fn case(metrics: &[Metric], repeats: &[(Score, CaseDigests)]) -> CaseEvidence {
+    let scores: Vec<&Score> = repeats.iter().map(|it| &it.0).collect();
+    let failed = scores
         .iter()
         .map(|it| it.status)
         .find(|it| *it != Status::Ok);
-    let digests = |of: fn(&CaseDigests) -> Option<Digest>| -> Option<ShortDigest> {
-        let each = repeats.iter().map(|it| of(requests.get(&it.key)?));
+    let of_generations = || -> Option<ShortDigest> {
+        let each = repeats.iter().map(|it| it.1.generation);
         let each: Vec<[u8; 32]> = each.map(|it| it.map(|it| it.0)).collect::<Option<_>>()?;
         (!each.is_empty()).then(|| ShortDigest::of(each))
     };
+    // Likelihoods are asked for on the first repeat alone.
+    let first = repeats.first();
+    let short = |digest: Digest| ShortDigest::shortened(&digest.0);
     let has_own_values = |it: &&Metric| !matches!(it.source, Source::Likelihood(_));
     CaseEvidence {
         status: failed.unwrap_or(Status::Ok),
-        // Likelihoods are asked for on the first repeat alone.
-        likelihood_digest: repeats
-            .first()
-            .and_then(|it| requests.get(&it.key)?.likelihood)
-            .map(|it| ShortDigest::shortened(&it.0)),
-        prior_digest: repeats
-            .first()
-            .and_then(|it| requests.get(&it.key)?.priors)
-            .map(|it| ShortDigest::shortened(&it.0)),
-        generation_digest: digests(|it| it.generation),
-        likelihood: repeats.first().and_then(|it| it.likelihood),
+        likelihood_digest: first.and_then(|it| it.1.likelihood).map(short),
+        prior_digest: first.and_then(|it| it.1.priors).map(short),
+        generation_digest: of_generations(),
+        likelihood: first.and_then(|it| it.0.likelihood),
         values: metrics
             .iter()
             .filter(has_own_values)
-            .map(|it| it.value(repeats))
+            .map(|it| it.value(&scores))
             .collect(),
     }
 }

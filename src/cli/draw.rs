@@ -3,13 +3,14 @@
 //! What to say and when is decided in [`super::progress`]. Whatever ends a value of these
 //! types takes its bars off the screen, so an error is never printed among them.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::Verbosity;
 use super::output::{self, Stream};
-use super::progress::{self, Group, Kind, Meter, Pace};
+use super::progress::{self, Clock, Group, Kind, Meter, Pace};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -25,7 +26,7 @@ pub(crate) struct Bars {
     drawing: Drawing,
     groups: Vec<Group>,
     meter: Meter,
-    start: Instant,
+    clock: Rc<Clock>,
 }
 
 #[derive(Debug)]
@@ -41,26 +42,37 @@ enum Drawing {
 }
 
 impl Bars {
-    /// Starts the clock; nothing of `groups` is done.
-    pub(crate) fn new(kind: Kind, groups: &[Group]) -> Self {
+    /// Nothing of `groups` is done; `clock` runs since the work began.
+    pub(crate) fn new(kind: Kind, groups: &[Group], clock: Rc<Clock>) -> Self {
         let n_answers = groups.iter().map(|it| it.n_answers).sum();
         let drawing = match kind {
             Kind::Silent => Drawing::Silent,
-            Kind::Lines => Drawing::Lines(Pace::starting(Duration::ZERO)),
+            Kind::Lines => Drawing::Lines(Pace::starting(clock.now())),
             Kind::Bars => bars(groups, n_answers),
         };
         Self {
             drawing,
             groups: groups.to_vec(),
             meter: Meter::new(n_answers),
-            start: Instant::now(),
+            clock,
         }
     }
 
     /// An answer for this model and variant, by their indices in the plan, is done.
     pub(crate) fn answered(&mut self, model: usize, variant: usize, from_store: bool) {
-        let now = self.start.elapsed();
+        let now = self.clock.now();
         self.meter.answered(from_store, now);
+        self.moved(model, variant, now);
+    }
+
+    /// An answer for this model and variant will never come.
+    pub(crate) fn refused(&mut self, model: usize, variant: usize) {
+        self.meter.refused();
+        self.moved(model, variant, self.clock.now());
+    }
+
+    /// Shows that one more of a group is done with.
+    fn moved(&mut self, model: usize, variant: usize, now: Duration) {
         match &mut self.drawing {
             Drawing::Silent => {}
             Drawing::Lines(pace) => {

@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use harness::compare::Evidence;
+use harness::engine::Stop;
 use harness::engine::local::LoadError;
-use harness::engine::{Engine, Stop};
+use harness::metric::Metric;
 use harness::plan::{Case, CaseKey, Plan};
 use harness::request::{Answerer, Digest, Outcome, Request};
 use harness::runner::{self, Progress, RunError, Storage, Tally};
-use harness::score::{self, Key, Score, Status};
+use harness::score::{self, Key, Score};
 use harness::store::{Store, StoreError};
 use harness::table::{
-    self, CellRecord, Counts, Digests, EvidenceFileError, ExampleRow, Manifest, MetricRecord,
-    ModelRecord, RunStatus, RunTables, SCHEMA_VERSION, StoredRun, TableError, VariantRecord,
+    self, CellRecord, Counts, Digests, EvidenceFileError, Manifest, MetricRecord, ModelRecord,
+    RunStatus, RunSummary, RunTables, SCHEMA_VERSION, TableError, Tallies, VariantRecord,
 };
 use harness::text_metric::{TextJudge, TextMetricError};
 
-use super::analysis::{self, Analysis, CaseDigests, Measurements, RequestDigests};
-use super::lazy_engine::LazyEngine;
+use super::analysis::{self, Analysis, CaseDigests, Measurements};
+use super::lazy_engine::{Hire, Worker};
+use super::recorder::{PlanExamples, Recorded, Recorder};
 use super::run_folder::{self, FolderError, RunFolder};
 use super::slips::{OfVariant, Slips};
 
@@ -59,6 +61,8 @@ pub(crate) struct Options<'a> {
     pub(crate) tokens: bool,
     /// Use no stored answers.
     pub(crate) fresh: bool,
+    /// Makes the engine of each model.
+    pub(crate) hire: Hire,
 }
 
 /// What is told while the work goes on.
@@ -67,14 +71,31 @@ pub(crate) trait Watcher {
     fn loading(&self, model: &str) -> Box<dyn std::any::Any>;
     /// A request of this model and variant is answered.
     fn answered(&mut self, model: usize, variant: usize, from_store: bool);
+    /// A text or generation of this model and variant will have no answer.
+    fn refused(&mut self, model: usize, variant: usize);
+    /// All answers are there; what follows takes a while where there are many.
+    fn reached(&mut self, stage: Stage);
+}
+
+/// What is done after the last answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Metrics are computed and variants compared.
+    Analysis,
+    /// Tables are written.
+    Tables,
+    /// The evidence for later comparisons is written.
+    Evidence,
+    /// Nothing is left.
+    End,
 }
 
 /// A finished or interrupted execution.
 pub(crate) struct Finished {
     /// Where its files are.
     pub(crate) folder: PathBuf,
-    /// The run as its tables show it; `None` if it was interrupted.
-    pub(crate) run: Option<StoredRun>,
+    /// The run in short; `None` if it was interrupted.
+    pub(crate) run: Option<RunSummary>,
     /// What later comparisons need of it; `None` if it was interrupted.
     pub(crate) evidence: Option<Evidence>,
     pub(crate) written: Vec<PathBuf>,
@@ -105,10 +126,8 @@ struct Work<'a> {
     stop: &'a Stop,
 }
 
-/// What an execution gathers.
+/// What an execution gathers besides what is recorded of its scores.
 struct Gathered {
-    scores: Vec<Score>,
-    requests: RequestDigests,
     cells: Vec<Cell>,
     tally: Tally,
     engine_elapsed: Duration,
@@ -131,7 +150,8 @@ pub(crate) fn execute(
     let mut store = Store::open(&options.results.join(".store/responses.sqlite3"))?;
     let experiment = plan.experiment.spec.experiment.name.as_str();
     let folder = RunFolder::take(options.results, experiment, &plan.digest().to_string())?;
-    let mut manifest = manifest(plan, &judges, &folder.id);
+    let metrics = analysis::metrics(plan, &judges);
+    let mut manifest = manifest(plan, &metrics, &folder.id);
     manifest.write(&folder.path)?;
     let toml = folder.path.join("experiment.toml");
     std::fs::write(&toml, &plan.experiment.resolved)
@@ -142,9 +162,23 @@ pub(crate) fn execute(
         options,
         stop,
     };
+    let models: Vec<String> = plan.models.iter().map(|it| it.name.clone()).collect();
+    let variants: Vec<String> = plan.variants.iter().map(|it| it.name.clone()).collect();
+    let token_text =
+        |token: u32, model: usize| plan.models[model].model.tokenizer.token_text(token);
+    let tables = RunTables {
+        experiment,
+        run: &folder.id,
+        models: &models,
+        variants: &variants,
+        examples: &PlanExamples(plan),
+        metrics: &metrics,
+        measurements: &[],
+        comparisons: &[],
+        with_tokens: options.tokens.then_some(&token_text),
+    };
+    let mut recorder = Recorder::begin(&folder, tables)?;
     let mut gathered = Gathered {
-        scores: Vec::with_capacity(plan.n_cases()),
-        requests: RequestDigests::new(),
         cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
         tally: Tally::default(),
         engine_elapsed: Duration::ZERO,
@@ -153,7 +187,7 @@ pub(crate) fn execute(
     let watcher = RefCell::new(watcher);
     for (index, planned) in plan.models.iter().enumerate() {
         let loading = || watcher.borrow().loading(&planned.name);
-        let engine = LazyEngine::new(&planned.model, &loading);
+        let engine = (options.hire)(&planned.model, &loading);
         manifest.models[index]
             .numerics
             .clone_from(&engine.answerer().numerics);
@@ -161,43 +195,83 @@ pub(crate) fn execute(
             store: &mut store,
             may_read: !options.fresh,
         };
-        run_model(&work, index, &engine, &mut storage, &watcher, &mut gathered)?;
+        let hands = Hands {
+            watcher: &watcher,
+            recorder: &mut recorder,
+            gathered: &mut gathered,
+        };
+        run_model(&work, index, &*engine, &mut storage, hands)?;
         if gathered.tally.is_stopped {
             break;
         }
     }
-    let noticed = std::mem::take(&mut gathered.slips).settled();
-    let mut finished = finish(&work, &folder, manifest, &gathered, &store, started)?;
-    if finished.run.is_some() {
-        finished.noticed = noticed;
+    conclude(&mut manifest, plan, &gathered, recorder.tallies());
+    let finished = Finished {
+        folder: folder.path.clone(),
+        run: None,
+        evidence: None,
+        written: Vec::new(),
+        tally: gathered.tally,
+        n_damaged: store.n_damaged(),
+        elapsed: started.elapsed(),
+        engine_elapsed: gathered.engine_elapsed,
+        noticed: Vec::new(),
+    };
+    if gathered.tally.is_stopped {
+        manifest.status = RunStatus::Interrupted;
+        manifest.write(&folder.path)?;
+        return Ok(finished);
     }
+    let watcher = watcher.into_inner();
+    watcher.reached(Stage::Analysis);
+    let mut finished = finish(plan, tables, manifest, recorder.end()?, finished, watcher)?;
+    finished.noticed = gathered.slips.settled();
+    finished.elapsed = started.elapsed();
     Ok(finished)
+}
+
+/// What an execution hands its answers to.
+struct Hands<'h, 'a, 'w> {
+    watcher: &'h RefCell<&'w mut dyn Watcher>,
+    recorder: &'h mut Recorder<'a>,
+    gathered: &'h mut Gathered,
 }
 
 fn run_model(
     work: &Work<'_>,
     model: usize,
-    engine: &LazyEngine<'_>,
+    engine: &dyn Worker,
     storage: &mut Storage<'_>,
-    watcher: &RefCell<&mut dyn Watcher>,
-    gathered: &mut Gathered,
+    hands: Hands<'_, '_, '_>,
 ) -> Result<(), ExecuteError> {
+    let Hands {
+        watcher,
+        recorder,
+        gathered,
+    } = hands;
     let plan = work.plan;
     let n_variants = plan.variants.len();
     let mut last = Instant::now();
     let mut is_loading = true;
     let mut times = vec![Duration::ZERO; n_variants];
     let mut on_progress = |progress: Progress| {
-        let Progress::Answered { key, from_store } = progress;
+        let (key, from_store) = match progress {
+            Progress::Answered { key, from_store } => (key, from_store),
+            Progress::Refused { key } => {
+                watcher.borrow_mut().refused(key.model, key.variant);
+                return;
+            }
+        };
         if !from_store {
             // Loading the weights is nobody's time; it lies before the first answer.
-            let loading = std::mem::replace(&mut is_loading, false).then(|| engine.elapsed());
+            let loading = std::mem::replace(&mut is_loading, false).then(|| engine.loading());
             times[key.variant] += last.elapsed().saturating_sub(loading.unwrap_or_default());
         }
         last = Instant::now();
         let mut watcher = watcher.borrow_mut();
         watcher.answered(key.model, key.variant, from_store);
     };
+    let mut not_recorded = None;
     let mut on_case = |case: Case, outcomes: Vec<Outcome>| {
         let key = case.key;
         let cell = &mut gathered.cells[key.model * n_variants + key.variant];
@@ -207,14 +281,16 @@ fn run_model(
             cell.n_dropped_shots += usize::from(0 < case.n_dropped_shots);
             cell.n_truncated += usize::from(0 < case.n_truncated_tokens);
         }
-        gathered
-            .requests
-            .insert(key, digests(&case, engine.answerer()));
+        let digests = digests(&case, engine.answerer());
         gathered.slips.add(&case, &plan.answers[key.example]);
-        gathered.scores.push(score_case(work, case, outcomes));
+        if not_recorded.is_none() {
+            let recorded = recorder.add(score_case(work, case, outcomes), digests);
+            // Nothing can be shown for more answers; those that are there are stored.
+            not_recorded = recorded.err().inspect(|_| work.stop.raise());
+        }
     };
     let ended = runner::run(
-        plan.cases(model),
+        plan.cases_until(model, &|| work.stop.is_raised()),
         engine,
         storage,
         work.stop,
@@ -228,6 +304,9 @@ fn run_model(
         },
         None => ExecuteError::Run(err),
     })?;
+    if let Some(err) = not_recorded {
+        return Err(err.into());
+    }
     for (variant, time) in times.into_iter().enumerate() {
         gathered.cells[model * n_variants + variant].elapsed += time;
     }
@@ -286,26 +365,13 @@ fn score_case(work: &Work<'_>, case: Case, outcomes: Vec<Outcome>) -> Score {
     score::score(case, outcomes, &key)
 }
 
-fn finish(
-    work: &Work<'_>,
-    folder: &RunFolder,
-    mut manifest: Manifest,
-    gathered: &Gathered,
-    store: &Store,
-    started: Instant,
-) -> Result<Finished, ExecuteError> {
-    let (plan, options) = (work.plan, work.options);
-    let n_unscored = gathered
-        .scores
-        .iter()
-        .filter(|it| it.status != Status::Ok)
-        .count();
-    for score in gathered.scores.iter().filter(|it| it.status != Status::Ok) {
-        *manifest
-            .counts
-            .failed
-            .entry(score.status.as_str().to_owned())
-            .or_default() += 1;
+/// Writes into the manifest what the answers took.
+fn conclude(manifest: &mut Manifest, plan: &Plan, gathered: &Gathered, tallies: &Tallies) {
+    for cell in tallies.cells() {
+        for (status, n) in &cell.unscored {
+            let failed = manifest.counts.failed.entry(status.as_str().to_owned());
+            *failed.or_default() += n;
+        }
     }
     manifest.counts.n_requests = gathered.tally.n_requests;
     manifest.counts.n_computed = gathered.tally.n_computed;
@@ -314,86 +380,60 @@ fn finish(
     manifest.counts.n_rows_shared = gathered.tally.rows.n_shared;
     manifest.cells = cells(plan, &gathered.cells);
     manifest.finished = Some(table::format_utc(SystemTime::now()));
-    let mut finished = Finished {
-        folder: folder.path.clone(),
-        run: None,
-        evidence: None,
-        written: Vec::new(),
-        tally: gathered.tally,
-        n_damaged: store.n_damaged(),
-        elapsed: started.elapsed(),
-        engine_elapsed: gathered.engine_elapsed,
-        noticed: Vec::new(),
-    };
-    if gathered.tally.is_stopped {
-        manifest.status = RunStatus::Interrupted;
-        manifest.write(&folder.path)?;
-        return Ok(finished);
-    }
-    manifest.status = if n_unscored == 0 {
+}
+
+/// Estimates, compares and writes what was recorded of a whole run.
+fn finish(
+    plan: &Plan,
+    tables: RunTables<'_>,
+    mut manifest: Manifest,
+    recorded: Recorded,
+    mut finished: Finished,
+    watcher: &mut dyn Watcher,
+) -> Result<Finished, ExecuteError> {
+    manifest.status = if manifest.counts.failed.is_empty() {
         RunStatus::Complete
     } else {
         RunStatus::Incomplete
     };
-    let evidence = evidence(work, folder, &manifest, gathered);
+    let numerics = manifest.models.iter().map(|it| it.numerics.clone());
+    let measurements = Measurements {
+        run: tables.run,
+        numerics: &numerics.collect::<Vec<String>>(),
+        metrics: tables.metrics,
+        cells: recorded.cells,
+    };
+    let evidence = analysis::evidence(plan, measurements);
     let Analysis {
-        metrics,
+        metrics: _,
         measured,
         comparisons,
         rankings,
     } = analysis::analyse(plan, &evidence);
     manifest.rankings = rankings;
-    let models: Vec<String> = plan.models.iter().map(|it| it.name.clone()).collect();
-    let variants: Vec<String> = plan.variants.iter().map(|it| it.name.clone()).collect();
-    let examples = example_rows(plan);
-    let token_text =
-        |token: u32, model: usize| plan.models[model].model.tokenizer.token_text(token);
     let tables = RunTables {
-        experiment: plan.experiment.spec.experiment.name.as_str(),
-        run: &folder.id,
-        models: &models,
-        variants: &variants,
-        examples: &examples,
-        metrics: &metrics,
-        scores: &gathered.scores,
         measurements: &measured,
         comparisons: &comparisons,
-        with_tokens: options.tokens.then_some(&token_text),
+        ..tables
     };
-    finished.written = table::write(&folder.path, &tables)?;
-    let path = table::write_evidence(&folder.path, &evidence)?;
+    watcher.reached(Stage::Tables);
+    finished.written = recorded.tables.finish(&tables)?;
+    watcher.reached(Stage::Evidence);
+    let path = table::write_evidence(&finished.folder, &evidence)?;
     finished.written.push(path);
     // Last: a run that says it is complete has all its tables.
-    manifest.write(&folder.path)?;
-    finished.run = Some(table::stored(&folder.path, manifest, &tables)?);
+    manifest.write(&finished.folder)?;
+    let run = table::summary(&finished.folder, manifest, &tables, recorded.tallies)?;
+    watcher.reached(Stage::End);
+    finished.run = Some(run);
     finished.evidence = Some(evidence);
-    finished.elapsed = started.elapsed();
     Ok(finished)
 }
 
-fn evidence(
-    work: &Work<'_>,
-    folder: &RunFolder,
-    manifest: &Manifest,
-    gathered: &Gathered,
-) -> Evidence {
-    let numerics = manifest.models.iter().map(|it| it.numerics.clone());
-    analysis::evidence(
-        work.plan,
-        &Measurements {
-            run: &folder.id,
-            numerics: &numerics.collect::<Vec<String>>(),
-            judges: &work.judges,
-            scores: &gathered.scores,
-            requests: &gathered.requests,
-        },
-    )
-}
-
-fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
+fn manifest(plan: &Plan, metrics: &[Metric], id: &str) -> Manifest {
     let spec = &plan.experiment.spec;
     let hex = |bytes: &[u8; 32]| Digest(*bytes).to_string();
-    let record = |metric: &harness::metric::Metric| {
+    let record = |metric: &Metric| {
         if analysis::is_declared(metric, &spec.metrics) {
             MetricRecord::declared(metric)
         } else {
@@ -430,7 +470,7 @@ fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
                 template_digest: plan.template_digest(it).to_string(),
             })
             .collect(),
-        metrics: analysis::metrics(plan, judges).iter().map(record).collect(),
+        metrics: metrics.iter().map(record).collect(),
         counts: Counts {
             n_examples: plan.examples.len(),
             n_cases: plan.n_cases(),
@@ -465,27 +505,4 @@ fn cells(plan: &Plan, cells: &[Cell]) -> Vec<CellRecord> {
         n_truncated: cell.n_truncated,
     });
     records.collect()
-}
-
-fn example_rows(plan: &Plan) -> Vec<ExampleRow> {
-    let rows = plan.examples.iter().enumerate().map(|(i, example)| {
-        let row = plan.row(i);
-        let fields = plan.dataset.columns.iter().filter_map(|name| {
-            let text = match row.fields.get(name)? {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Null => return None,
-                other => other.to_string(),
-            };
-            Some((name.clone(), text))
-        });
-        ExampleRow {
-            id: example.id.clone(),
-            row_digest: Digest(row.digest).to_string(),
-            source_line: row.source_line,
-            cluster: example.cluster.clone(),
-            target: plan.answers[i].references.first().cloned(),
-            fields: fields.collect(),
-        }
-    });
-    rows.collect()
 }

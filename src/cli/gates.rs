@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use harness::compare::{
-    self, CellPair, CompareRunsError, Evidence, Flip, RunComparison, RunsOptions,
+    self, Cases, CellPair, CompareRunsError, Evidence, Flip, RunComparison, RunsOptions,
 };
 use harness::experiment::{Against, GateSpec, Rule as GateRule};
 use harness::gate::{self, Base, Check, Covered, Outcome, Reason, cover, decide_all};
@@ -17,7 +17,7 @@ use harness::score;
 use harness::table::BaselineError;
 use serde_json::{Value, json};
 
-use super::analysis::{self, Measurements, RequestDigests};
+use super::analysis::{self, Measurements};
 use super::exit::Exit;
 use super::run::style;
 use super::side::{self, Side, SideError};
@@ -353,14 +353,14 @@ pub(crate) fn outline(
 ) -> Option<Evidence> {
     let judges = score::judges(&plan.experiment.spec.metrics).ok()?;
     let numerics: Vec<String> = plan.models.iter().map(|it| numerics(&it.name)).collect();
-    Some(analysis::evidence(
-        plan,
-        &Measurements {
-            run,
-            numerics: &numerics,
-            judges: &judges,
-            scores: &[],
-            requests: &RequestDigests::new(),
-        },
-    ))
+    let metrics = analysis::metrics(plan, &judges);
+    let unanswered = (0..plan.examples.len()).map(|_| analysis::case(&metrics, &[]));
+    let cell: Cases = unanswered.collect();
+    let measurements = Measurements {
+        run,
+        numerics: &numerics,
+        metrics: &metrics,
+        cells: vec![cell; plan.models.len() * plan.variants.len()],
+    };
+    Some(analysis::evidence(plan, measurements))
 }

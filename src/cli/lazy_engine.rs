@@ -1,5 +1,7 @@
 //! Loads a model's weights when the first request is computed, and not before: a run whose
 //! answers are all stored needs none.
+//!
+//! A run knows its engine as a [`Worker`], so that the bench of scale can hire a fake one.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,20 +12,40 @@ use harness::engine::{Capabilities, Engine, EngineError, Rows, Stop, panic_text}
 use harness::model::Model;
 use harness::request::{Answerer, Outcome, Request};
 
+/// An engine that a run asks, with what the run tells of it.
+pub(crate) trait Worker: Engine {
+    /// How long loading took.
+    fn loading(&self) -> Duration;
+    /// How long answering took, without loading.
+    fn busy(&self) -> Duration;
+    /// Why the weights were refused, if they were.
+    fn take_refusal(&self) -> Option<LoadError>;
+}
+
+/// Shows that weights are being loaded, until what it returns is dropped.
+pub(crate) type Loading<'a> = &'a dyn Fn() -> Box<dyn std::any::Any>;
+
+/// Makes the engine for a model.
+pub(crate) type Hire = for<'a> fn(&'a Model, Loading<'a>) -> Box<dyn Worker + 'a>;
+
+/// The engine of this machine for `model`.
+pub(crate) fn local<'a>(model: &'a Model, loading: Loading<'a>) -> Box<dyn Worker + 'a> {
+    Box::new(LazyEngine::new(model, loading))
+}
+
 /// A local engine that may never be loaded.
-pub(crate) struct LazyEngine<'a> {
+struct LazyEngine<'a> {
     model: &'a Model,
     answerer: Answerer,
     engine: OnceCell<LocalEngine>,
     refused: RefCell<Option<LoadError>>,
     elapsed: Cell<Duration>,
     busy: Cell<Duration>,
-    /// Shows that weights are being loaded, until what it returns is dropped.
-    loading: &'a dyn Fn() -> Box<dyn std::any::Any>,
+    loading: Loading<'a>,
 }
 
 impl<'a> LazyEngine<'a> {
-    pub(crate) fn new(model: &'a Model, loading: &'a dyn Fn() -> Box<dyn std::any::Any>) -> Self {
+    fn new(model: &'a Model, loading: Loading<'a>) -> Self {
         Self {
             model,
             answerer: local::answerer(model),
@@ -33,21 +55,6 @@ impl<'a> LazyEngine<'a> {
             busy: Cell::new(Duration::ZERO),
             loading,
         }
-    }
-
-    /// Why the weights were refused, if they were.
-    pub(crate) fn take_refusal(&self) -> Option<LoadError> {
-        self.refused.borrow_mut().take()
-    }
-
-    /// How long loading took.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.elapsed.get()
-    }
-
-    /// How long answering took, without loading.
-    pub(crate) fn busy(&self) -> Duration {
-        self.busy.get()
     }
 
     fn load(&self) -> Result<&LocalEngine, EngineError> {
@@ -72,6 +79,20 @@ impl<'a> LazyEngine<'a> {
                 Err(EngineError { message })
             }
         }
+    }
+}
+
+impl Worker for LazyEngine<'_> {
+    fn loading(&self) -> Duration {
+        self.elapsed.get()
+    }
+
+    fn busy(&self) -> Duration {
+        self.busy.get()
+    }
+
+    fn take_refusal(&self) -> Option<LoadError> {
+        self.refused.borrow_mut().take()
     }
 }
 

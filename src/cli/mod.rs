@@ -26,6 +26,7 @@ mod output;
 mod plan;
 mod progress;
 mod query;
+mod recorder;
 mod report;
 mod run;
 mod run_folder;

@@ -5,7 +5,8 @@
 //! line after each 5 % or 30 s, so that a log neither overflows nor looks dead; with `-q`
 //! nothing.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use super::args::Verbosity;
 
@@ -98,12 +99,41 @@ pub(super) fn has_room(n_groups: usize, n_lines: usize) -> bool {
     n_groups + 1 + LINES_LEFT_FREE <= n_lines
 }
 
+/// Tells the time that goes into answers: all since the start but what is left out.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    left_out: Cell<Duration>,
+}
+
+impl Clock {
+    /// Starts at 0.
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            left_out: Cell::default(),
+        }
+    }
+
+    /// So much time, which is over, went into something else.
+    pub(crate) fn leave_out(&self, time: Duration) {
+        self.left_out.set(self.left_out.get() + time);
+    }
+
+    /// The time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed().saturating_sub(self.left_out.get())
+    }
+}
+
 /// Counts what is done and knows what is left.
 #[derive(Debug, Clone)]
 pub(super) struct Meter {
     n_total: u64,
     n_done: u64,
     n_stored: u64,
+    /// Answers that will never come, because they cannot be asked for.
+    n_refused: u64,
     /// Time that went into the answers that were computed.
     busy: Duration,
     /// When a case was done last.
@@ -117,6 +147,7 @@ impl Meter {
             n_total,
             n_done: 0,
             n_stored: 0,
+            n_refused: 0,
             busy: Duration::ZERO,
             last_done: Duration::ZERO,
         }
@@ -136,6 +167,12 @@ impl Meter {
         self.last_done = now;
     }
 
+    /// An answer will never come; it is done with, and took no time.
+    pub(super) fn refused(&mut self) {
+        self.n_done += 1;
+        self.n_refused += 1;
+    }
+
     /// Cases done.
     pub(super) fn n_done(&self) -> u64 {
         self.n_done
@@ -148,7 +185,7 @@ impl Meter {
 
     /// Cases computed per second; `None` before that means anything.
     fn rate(&self) -> Option<f64> {
-        let n_computed = self.n_done - self.n_stored;
+        let n_computed = self.n_done - self.n_stored - self.n_refused;
         let is_known = 0 < n_computed && Duration::from_secs(1) <= self.busy;
         is_known.then(|| n_computed as f64 / self.busy.as_secs_f64())
     }
@@ -166,7 +203,9 @@ impl Meter {
         let rate = self.rate().map(|it| format!("{} answers/s", rounded(it)));
         let left = self.time_left().map(|it| format!("{} left", duration(it)));
         let stored = (0 < self.n_stored).then(|| format!("{} from the store", self.n_stored));
-        [rate, left, stored]
+        let n_refused = self.n_refused;
+        let refused = (0 < n_refused).then(|| format!("{n_refused} cannot be asked for"));
+        [rate, left, stored, refused]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
@@ -330,6 +369,38 @@ mod tests {
         assert_eq!(
             meter.line(),
             "100 of 100 answers (100 %), 2.0 answers/s, 80 from the store"
+        );
+    }
+
+    /// A prompt that is too long has no answer, and the bar comes to its end all the same.
+    #[test]
+    fn what_cannot_be_asked_for_is_done_with() {
+        let mut meter = Meter::new(4);
+        meter.refused();
+        meter.answered(false, at(2.0));
+        meter.refused();
+        // One answer in 2 s, and one is left.
+        assert_eq!(
+            meter.line(),
+            "3 of 4 answers (75 %), 0.50 answers/s, 2 s left, 2 cannot be asked for"
+        );
+        meter.answered(false, at(4.0));
+        assert_eq!((meter.n_done(), meter.time_left()), (4, None));
+    }
+
+    /// What comes before the first answer will come before later ones too.
+    #[test]
+    fn the_time_before_the_first_answer_counts_but_for_what_is_left_out() {
+        let clock = Clock::start();
+        clock.leave_out(Duration::from_secs(3600));
+        assert_eq!(clock.now(), Duration::ZERO, "loading weights is no answer");
+        let mut meter = Meter::new(100);
+        meter.answered(false, at(10.0));
+        meter.answered(false, at(10.0));
+        assert_eq!(
+            meter.message(),
+            "0.20 answers/s, 8 min 10 s left",
+            "2 in 10 s, not 2 at once"
         );
     }
 

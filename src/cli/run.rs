@@ -1,9 +1,9 @@
 //! `harness run`: validate every file, then run one after another and show the rankings.
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use harness::compare::Evidence;
 use harness::engine::Rows;
@@ -11,19 +11,19 @@ use harness::experiment::GateSpec;
 use harness::plan::Plan;
 use harness::report::{ReportInput, Style, checks, count, json, text, wrap};
 use harness::runner::RunError;
-use harness::score::Status;
-use harness::table::StoredRun;
+use harness::table::RunSummary;
 
 use super::args::{MeasureArgs, RunArgs, Verbosity};
 use super::check;
 use super::draw::{self, Bars, Waiting};
-use super::execute::{ExecuteError, Finished, Options, Watcher, execute};
+use super::execute::{ExecuteError, Finished, Options, Stage, Watcher, execute};
 use super::exit::Exit;
 use super::forecasts;
 use super::gates::{self, DEFAULT_BASELINE, Judging};
+use super::lazy_engine;
 use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
-use super::progress::{Group, Kind, duration};
+use super::progress::{Clock, Group, Kind, duration};
 use super::side::Side;
 use super::{STOP, signal, slips};
 
@@ -165,16 +165,17 @@ pub(crate) fn run_one(
         results: &measure.results.folder,
         tokens: measure.tokens,
         fresh: measure.fresh,
+        hire: lazy_engine::local,
     };
     let mut watcher = Bar {
         bars: None,
+        clock: Rc::new(Clock::start()),
+        waiting: None,
         kind: draw::kind(measure.verbosity.verbosity()),
         plan,
     };
     let result = execute(plan, options, &STOP, &mut watcher);
-    if let Some(bars) = watcher.bars.take() {
-        bars.finish();
-    }
+    drop(watcher);
     let finished = match result {
         Ok(finished) => finished,
         Err(err) => {
@@ -207,7 +208,7 @@ pub(crate) fn run_one(
 
 /// What there is to report of a run that came to its end.
 fn report(finished: &Finished) -> Option<ReportInput> {
-    match ReportInput::from_stored(finished.run.as_ref()?) {
+    match ReportInput::from_summary(finished.run.as_ref()?) {
         Ok(input) => Some(input),
         Err(err) => {
             output::error(&err, None);
@@ -302,19 +303,14 @@ fn tell(
 }
 
 /// Whether no variant has more unscored cases than a gate that covers it tolerates.
-fn is_tolerated(gates: &[GateSpec], run: &StoredRun) -> bool {
-    let mut unscored: HashMap<(&str, &str), HashSet<&str>> = HashMap::new();
-    for case in run.cases.iter().filter(|it| it.status != Status::Ok) {
-        let of_cell = unscored.entry((&case.model, &case.variant)).or_default();
-        of_cell.insert(&case.example_id);
-    }
-    unscored.iter().all(|((model, variant), examples)| {
+fn is_tolerated(gates: &[GateSpec], run: &RunSummary) -> bool {
+    run.cells.iter().all(|cell| {
         let covering = gates
             .iter()
-            .filter(|it| it.model.covers(model) && it.variant.covers(variant));
+            .filter(|it| it.model.covers(&cell.model) && it.variant.covers(&cell.variant));
         // Every gate that covers it must tolerate them; without one, nothing does.
         let least = covering.map(|it| it.max_failed).min();
-        examples.len() <= least.unwrap_or(0)
+        cell.n_unscored_examples <= least.unwrap_or(0)
     })
 }
 
@@ -416,24 +412,71 @@ pub(super) fn style() -> Style {
 /// Draws the progress of one experiment.
 struct Bar<'a> {
     bars: Option<Bars>,
+    /// Runs from the start, since the first answers take a while; that they do must show in what is
+    /// told of the time that is left.
+    clock: Rc<Clock>,
+    /// What goes on after the last answer.
+    waiting: Option<Waiting>,
     kind: Kind,
     plan: &'a Plan,
+}
+
+impl Bar<'_> {
+    fn bars(&mut self) -> &mut Bars {
+        let clock = Rc::clone(&self.clock);
+        self.bars
+            .get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan), clock))
+    }
+}
+
+/// Shows that weights are being loaded; the time until it is dropped is not that of answers.
+struct Loading {
+    _waiting: Waiting,
+    clock: Rc<Clock>,
+    since: Instant,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.clock.leave_out(self.since.elapsed());
+    }
 }
 
 impl Watcher for Bar<'_> {
     fn loading(&self, model: &str) -> Box<dyn Any> {
         let what = format!("loading weights of {model}");
-        match &self.bars {
-            Some(bars) => Box::new(bars.above(|| Waiting::start(self.kind, &what))),
-            None => Box::new(Waiting::start(self.kind, &what)),
-        }
+        let waiting = match &self.bars {
+            Some(bars) => bars.above(|| Waiting::start(self.kind, &what)),
+            None => Waiting::start(self.kind, &what),
+        };
+        Box::new(Loading {
+            _waiting: waiting,
+            clock: Rc::clone(&self.clock),
+            since: Instant::now(),
+        })
     }
 
     fn answered(&mut self, model: usize, variant: usize, from_store: bool) {
-        let bars = self
-            .bars
-            .get_or_insert_with(|| Bars::new(self.kind, &groups(self.plan)));
-        bars.answered(model, variant, from_store);
+        self.bars().answered(model, variant, from_store);
+    }
+
+    fn refused(&mut self, model: usize, variant: usize) {
+        self.bars().refused(model, variant);
+    }
+
+    fn reached(&mut self, stage: Stage) {
+        let what = match stage {
+            Stage::Analysis => "comparing the variants",
+            Stage::Tables => "writing tables",
+            Stage::Evidence => "writing evidence",
+            Stage::End => "",
+        };
+        if let Some(bars) = self.bars.take() {
+            bars.finish();
+        }
+        // A second of silence is no news in a log; a still screen looks dead.
+        let is_shown = self.kind == Kind::Bars && stage != Stage::End;
+        self.waiting = is_shown.then(|| Waiting::start(self.kind, what));
     }
 }
 

@@ -28,6 +28,9 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
     if args.flips {
         return show_flips(args, &folder);
     }
+    if args.example.is_none() && !args.failures && !args.prompts {
+        return show_ranking(args, &folder);
+    }
     let run = match table::read(&folder) {
         Ok(run) => run,
         Err(err) => {
@@ -57,18 +60,35 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, OutputError> {
         None if args.prompts && args.json => {
             cases_json::cases(&run, &show::first_cases(&run, N_SHOWN))
         }
-        None if args.prompts => show::prompts(&run, N_SHOWN, style()),
-        None => match ReportInput::from_stored(&run) {
-            Ok(input) if args.json => json::summary(&input),
-            Ok(input) => text::summary(&input, style()),
-            Err(err) => {
-                output::error(&err, None);
-                return Ok(Exit::Refused);
-            }
-        },
+        None => show::prompts(&run, N_SHOWN, style()),
     };
     output::result(&shown)?;
     Ok(Exit::Done)
+}
+
+/// The ranking, for which no single case has to be in memory.
+fn show_ranking(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
+    let run = match table::read_summary(folder) {
+        Ok(run) => run,
+        Err(err) => {
+            output::error(&err, run_folder::hint(folder, err.hint()).as_deref());
+            return Ok(Exit::Refused);
+        }
+    };
+    match ReportInput::from_summary(&run) {
+        Ok(input) => {
+            output::result(&if args.json {
+                json::summary(&input)
+            } else {
+                text::summary(&input, style())
+            })?;
+            Ok(Exit::Done)
+        }
+        Err(err) => {
+            output::error(&err, None);
+            Ok(Exit::Refused)
+        }
+    }
 }
 
 /// What every variant gets right or wrong that the control, or else the best one, does not.

@@ -13,6 +13,8 @@ use std::str::FromStr;
 use crate::metric::{Metric, Source, Units, Value};
 use crate::score::{Likelihood, Status};
 
+use super::cases::{CaseRef, Cases};
+
 /// Everything about a run that a paired comparison needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
@@ -39,7 +41,7 @@ pub struct Evidence {
     /// The examples, in plan order.
     pub examples: Vec<ExampleEvidence>,
     /// For each model and, within it, each variant: one entry per example.
-    pub cells: Vec<Vec<CaseEvidence>>,
+    pub cells: Vec<Cases>,
 }
 
 /// What the answers of one model depend on.
@@ -195,17 +197,17 @@ impl Evidence {
     ///
     /// If there is no such cell; indices below the lengths of the lists are safe once
     /// [`Evidence::check`] has passed.
-    pub fn cell(&self, model: usize, variant: usize) -> &[CaseEvidence] {
+    pub fn cell(&self, model: usize, variant: usize) -> &Cases {
         &self.cells[model * self.variants.len() + variant]
     }
 
     /// What one example under a variant on a model contributes to a metric.
-    pub fn value(&self, metric: usize, case: &CaseEvidence) -> Option<Value> {
+    pub fn value(&self, metric: usize, case: CaseRef<'_>) -> Option<Value> {
         let MetricEvidence { metric: it, .. } = &self.metrics[metric];
         if is_of_likelihood(it) {
-            return it.likelihood_value(case.likelihood.as_ref()?);
+            return it.likelihood_value(&case.likelihood()?);
         }
-        case.values.get(self.slot(metric))?.clone()
+        case.value(self.slot(metric))
     }
 
     /// The values of one metric of one variant on one model.
@@ -225,7 +227,7 @@ impl Evidence {
     pub fn is_identical(&self, model: usize, metric: usize, a: usize, b: usize) -> bool {
         let metric = &self.metrics[metric].metric;
         let (a, b) = (self.cell(model, a), self.cell(model, b));
-        a.iter().zip(b).all(|(a, b)| {
+        a.iter().zip(b.iter()).all(|(a, b)| {
             let digest = a.requests(metric);
             digest.is_some() && digest == b.requests(metric)
         })
@@ -298,7 +300,7 @@ impl Evidence {
                 return refuse(place, reason);
             }
             for (case, example) in cell.iter().zip(&self.examples) {
-                if let Err(reason) = case.check(&own) {
+                if let Err(reason) = check_case(case, &own) {
                     return refuse(format!("{place}, example `{}`", example.id), reason);
                 }
             }
@@ -307,51 +309,56 @@ impl Evidence {
     }
 }
 
-impl CaseEvidence {
-    /// Digest of the requests whose answers `metric` reads; `None` if some could not be made.
-    pub fn requests(&self, metric: &Metric) -> Option<ShortDigest> {
-        match metric.source {
-            // A declared metric of choices takes their priors into account.
-            Source::Choices { .. } if metric.recipe.is_some() => {
-                let digests = [self.likelihood_digest?, self.prior_digest?];
-                Some(ShortDigest::of(digests.map(|it| it.0)))
-            }
-            Source::Likelihood(_) | Source::Choices { .. } => self.likelihood_digest,
-            Source::Judgement { .. } | Source::Corpus { .. } => self.generation_digest,
+/// Which of a case's digests is that of the requests whose answers `metric` reads.
+pub(super) fn digest_of_requests(
+    metric: &Metric,
+    of_likelihood: Option<ShortDigest>,
+    of_priors: Option<ShortDigest>,
+    of_generation: Option<ShortDigest>,
+) -> Option<ShortDigest> {
+    match metric.source {
+        // A declared metric of choices takes their priors into account.
+        Source::Choices { .. } if metric.recipe.is_some() => {
+            let digests = [of_likelihood?, of_priors?];
+            Some(ShortDigest::of(digests.map(|it| it.0)))
         }
+        Source::Likelihood(_) | Source::Choices { .. } => of_likelihood,
+        Source::Judgement { .. } | Source::Corpus { .. } => of_generation,
     }
+}
 
-    /// `metrics` are those with values of their own.
-    fn check(&self, metrics: &[&Metric]) -> Result<(), String> {
-        if let Some(it) = &self.likelihood
-            && !(it.loglikelihood.is_finite() && 0 < it.n_tokens)
-        {
-            return Err("its likelihood is no finite number over at least one token".to_owned());
-        }
-        if self.values.len() != metrics.len() {
-            let (expected, got) = (metrics.len(), self.values.len());
-            return Err(format!("expected {expected} values, got {got}"));
-        }
-        for (value, metric) in self.values.iter().zip(metrics) {
-            let Some(value) = value else { continue };
-            if value.kind() != metric.kind() {
-                return Err(format!("its value of `{}` is of another kind", metric.name));
-            }
-            if let Value::Statistics(list) = value
-                && list.len() != metric.source.n_statistics()
-            {
-                let (expected, got) = (metric.source.n_statistics(), list.len());
-                let name = &metric.name;
-                return Err(format!(
-                    "expected {expected} statistics of `{name}`, got {got}"
-                ));
-            }
-            if !value.is_finite() {
-                return Err(format!("its value of `{}` is not finite", metric.name));
-            }
-        }
-        Ok(())
+/// `metrics` are those with values of their own.
+fn check_case(case: CaseRef<'_>, metrics: &[&Metric]) -> Result<(), String> {
+    if let Some(it) = case.likelihood()
+        && !(it.loglikelihood.is_finite() && 0 < it.n_tokens)
+    {
+        return Err("its likelihood is no finite number over at least one token".to_owned());
     }
+    if case.n_values() != metrics.len() {
+        let (expected, got) = (metrics.len(), case.n_values());
+        return Err(format!("expected {expected} values, got {got}"));
+    }
+    for (slot, metric) in metrics.iter().enumerate() {
+        let Some(value) = case.value(slot) else {
+            continue;
+        };
+        if value.kind() != metric.kind() {
+            return Err(format!("its value of `{}` is of another kind", metric.name));
+        }
+        if let Value::Statistics(list) = &value
+            && list.len() != metric.source.n_statistics()
+        {
+            let (expected, got) = (metric.source.n_statistics(), list.len());
+            let name = &metric.name;
+            return Err(format!(
+                "expected {expected} statistics of `{name}`, got {got}"
+            ));
+        }
+        if !value.is_finite() {
+            return Err(format!("its value of `{}` is not finite", metric.name));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a metric follows from the likelihood of the target.

@@ -86,11 +86,11 @@ fn of_metric(candidate: &Evidence, metric: usize, paired: &Paired) -> Vec<Flip> 
         Direction::HigherIsBetter => 1.0,
         Direction::LowerIsBetter => -1.0,
     };
-    let values = paired.candidate.iter().zip(&paired.reference);
+    let values = paired.candidate.numbers().zip(paired.reference.numbers());
     let mut flips: Vec<Flip> = values
         .zip(&paired.examples)
         .filter_map(|((after, before), example)| {
-            let (after, before) = (after.number()?, before.number()?);
+            let (after, before) = (after?, before?);
             let gain = sign * (after - before);
             let kind = match (metric.kind(), 0.0 < gain) {
                 _ if gain == 0.0 => return None,

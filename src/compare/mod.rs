@@ -9,6 +9,7 @@
 //! each other and [`variants_of`] two variants of one, with everything that takes no part
 //! listed; [`flips()`] names the examples that changed.
 
+mod cases;
 mod difference;
 mod evidence;
 mod flips;
@@ -21,11 +22,10 @@ pub(crate) mod sketch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-
 use crate::metric::{Metric, Units};
 use crate::stats::{self, Difference, Interval, Sample, StatsError, Verdict};
 
+pub use cases::{CaseRef, Cases};
 pub use difference::Refusal;
 pub use evidence::{
     CaseEvidence, Evidence, EvidenceError, ExampleEvidence, MetricEvidence, ModelEvidence,
@@ -174,17 +174,10 @@ fn pair(
     reference: usize,
 ) -> (Comparison, Option<Difference>) {
     let (a, b) = (&family.units[candidate], &family.units[reference]);
-    let shared: HashSet<usize> = a
-        .examples
-        .iter()
-        .copied()
-        .filter(|it| has(b, *it))
-        .collect();
-    let n_unpaired = a.examples.len() + b.examples.len() - 2 * shared.len();
-    let (a, b) = (
-        a.restricted(|it| shared.contains(&it)),
-        b.restricted(|it| shared.contains(&it)),
-    );
+    let n_unpaired = a.examples.len() + b.examples.len();
+    let (a, b) = (a.restricted(|it| has(b, it)), b.restricted(|it| has(a, it)));
+    let n_pairs = a.examples.len();
+    let n_unpaired = n_unpaired - 2 * n_pairs;
     let mut comparison = Comparison {
         model: family.model,
         metric: family.metric_index,
@@ -194,7 +187,7 @@ fn pair(
         interval: None,
         p_value: None,
         p_adjusted: None,
-        n_pairs: shared.len(),
+        n_pairs,
         n_unpaired,
         method: String::new(),
         margin: family.margin,

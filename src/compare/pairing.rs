@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::metric::{Kind, Metric, Source, Value};
+use crate::metric::{Kind, Metric, Source, Units, Value};
 use crate::score::Status;
 
-use super::evidence::{CaseEvidence, Evidence, ExampleEvidence};
+use super::cases::CaseRef;
+use super::evidence::{Evidence, ExampleEvidence};
 
 /// An example that takes no part in a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +89,9 @@ pub(super) struct Cells {
 pub(super) struct Paired {
     /// Indices of the candidate's examples.
     pub(super) examples: Vec<usize>,
-    pub(super) candidate: Vec<Value>,
-    pub(super) reference: Vec<Value>,
+    /// Values by their place in `examples`.
+    pub(super) candidate: Units,
+    pub(super) reference: Units,
     pub(super) unpaired: Vec<Unpaired>,
     /// Every pair was asked the same and got the same values.
     pub(super) is_identical: bool,
@@ -109,12 +111,10 @@ pub(super) struct Planned {
 
 impl Rows {
     pub(super) fn of(sides: Sides<'_>) -> Self {
-        let index = |list: &[ExampleEvidence]| -> HashMap<String, usize> {
-            let ids = list.iter().map(|it| it.id.clone());
+        fn index(list: &[ExampleEvidence]) -> HashMap<&str, usize> {
+            let ids = list.iter().map(|it| it.id.as_str());
             ids.zip(0..).collect()
-        };
-        let of_reference = index(&sides.reference.examples);
-        let of_candidate = index(&sides.candidate.examples);
+        }
         let mut rows = Self {
             both: Vec::new(),
             unpaired: Vec::new(),
@@ -125,8 +125,9 @@ impl Rows {
                 cause,
             });
         };
+        let of_reference = index(&sides.reference.examples);
         for (i, example) in sides.candidate.examples.iter().enumerate() {
-            match of_reference.get(&example.id) {
+            match of_reference.get(example.id.as_str()) {
                 None => leave_out(&example.id, Cause::OnlyInCandidate),
                 Some(j) if sides.reference.examples[*j].row_digest != example.row_digest => {
                     leave_out(&example.id, Cause::FieldsChanged);
@@ -134,8 +135,10 @@ impl Rows {
                 Some(j) => rows.both.push((i, *j)),
             }
         }
+        drop(of_reference);
+        let of_candidate = index(&sides.candidate.examples);
         for example in &sides.reference.examples {
-            if !of_candidate.contains_key(&example.id) {
+            if !of_candidate.contains_key(example.id.as_str()) {
                 leave_out(&example.id, Cause::OnlyInReference);
             }
         }
@@ -151,15 +154,15 @@ impl Paired {
         let references = sides.reference.cell(cells.reference.0, cells.reference.1);
         let mut paired = Self {
             examples: Vec::new(),
-            candidate: Vec::new(),
-            reference: Vec::new(),
+            candidate: Units::none(metric.kind()),
+            reference: Units::none(metric.kind()),
             unpaired: Vec::new(),
             is_identical: true,
             planned: Planned::default(),
         };
         let has_numbers = matches!(metric.kind(), Kind::Proportion | Kind::Mean);
         for &(i, j) in &rows.both {
-            let (one, other) = (&candidates[i], &references[j]);
+            let (one, other) = (candidates.get(i), references.get(j));
             let example = &sides.candidate.examples[i];
             if !speaks_of_one_target(metric, example, &sides.reference.examples[j]) {
                 paired.leave_out(example, Cause::TargetChanged);
@@ -186,10 +189,10 @@ impl Paired {
         &mut self,
         metric: &Metric,
         (index, example): (usize, &ExampleEvidence),
-        (candidate, reference): (&CaseEvidence, &CaseEvidence),
+        (candidate, reference): (CaseRef<'_>, CaseRef<'_>),
         values: (Option<Value>, Option<Value>),
     ) {
-        let (one, other) = (candidate.status, reference.status);
+        let (one, other) = (candidate.status(), reference.status());
         match values {
             (Some(one), Some(other)) => {
                 let asked = candidate.requests(metric);
@@ -197,9 +200,10 @@ impl Paired {
                 // since a file may be wrong.
                 self.is_identical &=
                     asked.is_some() && asked == reference.requests(metric) && one == other;
+                let place = self.examples.len();
                 self.examples.push(index);
-                self.candidate.push(one);
-                self.reference.push(other);
+                self.candidate.push(place, one);
+                self.reference.push(place, other);
             }
             (None, Some(_)) => self.leave_out(example, Cause::UnscoredInCandidate(one)),
             (Some(_), None) => self.leave_out(example, Cause::UnscoredInReference(other)),

@@ -6,7 +6,7 @@
 //! candidate's margin. What takes no part is listed, never dropped: examples with their cause,
 //! variants, models and metrics by side.
 
-use crate::metric::{Kind, Metric, Units, Value};
+use crate::metric::{Kind, Metric, Units};
 use crate::stats::{self, Direction, Verdict};
 
 use super::difference::{self, Outcome};
@@ -350,10 +350,7 @@ fn compare_cells(
     let clusters = pairing::clusters(sides, &paired.examples);
     let outcome = difference::outcome(
         metric,
-        (
-            &units(metric, std::mem::take(&mut paired.candidate)),
-            &units(metric, std::mem::take(&mut paired.reference)),
-        ),
+        (&paired.candidate, &paired.reference),
         clusters.as_deref(),
         paired.is_identical,
     );
@@ -428,10 +425,6 @@ impl CellPair {
     }
 }
 
-fn units(metric: &Metric, values: Vec<Value>) -> Units {
-    Units::new(metric.kind(), values.into_iter().enumerate())
-}
-
 /// How the gains of single examples lie; of a yes or no the flips say more.
 fn gains(metric: &Metric, paired: &Paired) -> Option<Gains> {
     if !matches!(metric.kind(), Kind::Mean | Kind::Ratio) {
@@ -441,8 +434,8 @@ fn gains(metric: &Metric, paired: &Paired) -> Option<Gains> {
         Direction::HigherIsBetter => 1.0,
         Direction::LowerIsBetter => -1.0,
     };
-    let values = paired.candidate.iter().zip(&paired.reference);
-    let gains = values.map(|(one, other)| Some(sign * (one.number()? - other.number()?)));
+    let values = paired.candidate.numbers().zip(paired.reference.numbers());
+    let gains = values.map(|(one, other)| Some(sign * (one? - other?)));
     let mut gains = gains.collect::<Option<Vec<f64>>>()?;
     gains.sort_by(f64::total_cmp);
     let n = gains.len();
@@ -465,16 +458,15 @@ fn gains(metric: &Metric, paired: &Paired) -> Option<Gains> {
 fn describe(sides: Sides<'_>, rows: &Rows, cells: Cells, metrics: (usize, usize)) -> Described {
     let metric = &sides.candidate.metrics[metrics.0].metric;
     let paired = Paired::of(sides, rows, cells, metrics);
-    let value = |values: Vec<Value>| {
-        let n = values.len();
-        let estimate = metric.measure(&units(metric, values), None, n).estimate;
+    let value = |units: &Units| {
+        let estimate = metric.measure(units, None, units.examples.len()).estimate;
         estimate.map(|it| it.value)
     };
     Described {
         cells: CellPair::of(sides, cells),
         metric: metric.name.clone(),
-        candidate_value: value(paired.candidate),
-        reference_value: value(paired.reference),
+        candidate_value: value(&paired.candidate),
+        reference_value: value(&paired.reference),
         instead: metric.instead(),
     }
 }

@@ -1,6 +1,6 @@
 //! What a rule is held against: samples over the same units, and what is missing from them.
 
-use crate::metric::{Kind, Metric, Units, Value};
+use crate::metric::{Kind, Metric, Value};
 use crate::stats::{Sample, StatsError};
 
 use super::difference::Refusal;
@@ -87,8 +87,7 @@ pub fn samples(
 
 fn of_pair(sides: Sides<'_>, metric: &Metric, paired: Paired) -> Result<PairedSamples, Refusal> {
     let clusters = pairing::clusters(sides, &paired.examples);
-    let units = |values: Vec<Value>| Units::new(metric.kind(), values.into_iter().enumerate());
-    let (one, other) = (units(paired.candidate), units(paired.reference));
+    let (one, other) = (paired.candidate, paired.reference);
     let (candidate, reference) =
         super::difference::samples(metric, (&one, &other), clusters.as_deref())?;
     Ok(PairedSamples {

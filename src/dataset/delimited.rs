@@ -61,7 +61,7 @@ pub(super) fn rows(bytes: &[u8], dialect: Dialect, faults: &mut Faults) -> (Vec<
             Ok(values) if values.len() == header.len() => {
                 let values = values.into_iter().map(|it| Value::String(it.into_owned()));
                 let fields: Fields = header.iter().cloned().zip(values).collect();
-                rows.push(Row::new(fields, line));
+                rows.push(Row::new(&fields, line));
             }
             Ok(values) => {
                 let fault = Fault::Ragged {
@@ -249,8 +249,11 @@ mod tests {
         read
     }
 
-    fn texts(row: &Row) -> Vec<&str> {
-        row.fields.values().map(|it| it.as_str().unwrap()).collect()
+    fn texts(row: &Row) -> Vec<String> {
+        row.fields()
+            .values()
+            .map(|it| it.as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]
@@ -359,7 +362,7 @@ mod tests {
             }
             let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
             let (_, rows) = read(Dialect::Csv, &text);
-            let got: Vec<Vec<&str>> = rows.iter().map(texts).collect();
+            let got: Vec<Vec<String>> = rows.iter().map(texts).collect();
             prop_assert_eq!(got, table);
         }
 

@@ -220,8 +220,8 @@ fn names(
             known: dataset.columns.clone(),
         });
     }
-    let name = |row: &Row| match row.fields.get(column)? {
-        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+    let name = |row: &Row| match row.field(column)? {
+        Value::String(text) if !text.trim().is_empty() => Some(text),
         Value::Number(number) => Some(number.as_str().to_owned()),
         _ => None,
     };

@@ -10,7 +10,8 @@
 //! keeps a reproducible subset, [`overlap`] finds rows that a few-shot pool
 //! shares with the dataset.
 //!
-//! The whole file is held in memory. Knows no other room.
+//! All rows are held in memory, each packed into about the bytes that it has in the file; the file
+//! itself only while it is read. Knows no other room.
 
 mod delimited;
 mod digest;
@@ -19,6 +20,7 @@ mod example;
 mod jsonl;
 mod overlap;
 mod parquet;
+mod row;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ pub use digest::{Digest, fields_digest, hex};
 pub use error::{DatasetError, DatasetErrors, Fault, shown};
 pub use example::{Example, ExamplesError, Order, examples, limit};
 pub use overlap::{Overlap, overlap};
+pub use row::Row;
 
 /// The named values of one row, in the order of the file.
 ///
@@ -48,17 +51,6 @@ pub struct Dataset {
     /// At least one row.
     pub rows: Vec<Row>,
     /// BLAKE3 of the bytes of the file.
-    pub digest: Digest,
-}
-
-/// One row of a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// The values by name.
-    pub fields: Fields,
-    /// The line on which the row starts, from 1; for Parquet the row's number.
-    pub source_line: usize,
-    /// Digest of the fields; the order of the columns does not matter.
     pub digest: Digest,
 }
 
@@ -166,24 +158,12 @@ pub fn parse(path: &Path, format: Format, bytes: &[u8]) -> Result<Dataset, Datas
 fn union_of_keys(rows: &[Row]) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut columns = Vec::new();
-    for key in rows.iter().flat_map(|row| row.fields.keys()) {
-        if seen.insert(key.as_str()) {
-            columns.push(key.clone());
+    for key in rows.iter().flat_map(Row::names) {
+        if seen.insert(key) {
+            columns.push(key.to_owned());
         }
     }
     columns
-}
-
-impl Row {
-    /// Makes a row and its digest.
-    fn new(fields: Fields, source_line: usize) -> Self {
-        let digest = fields_digest(&fields);
-        Self {
-            fields,
-            source_line,
-            digest,
-        }
-    }
 }
 
 /// The faults of a file so far; reading stops when it is full.

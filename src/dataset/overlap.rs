@@ -35,13 +35,13 @@ pub fn overlap(dataset: &Dataset, pool: &Dataset, ignored: &[&str]) -> Vec<Overl
     shared.sort_unstable();
     let mut places: HashMap<Digest, Vec<usize>> = HashMap::new();
     for (pool_index, row) in pool.rows.iter().enumerate() {
-        if let Some(content) = content(&row.fields, &shared) {
+        if let Some(content) = content(&row.fields(), &shared) {
             places.entry(content).or_default().push(pool_index);
         }
     }
     let mut found = Vec::new();
     for (row_index, row) in dataset.rows.iter().enumerate() {
-        let equal = content(&row.fields, &shared).and_then(|it| places.get(&it));
+        let equal = content(&row.fields(), &shared).and_then(|it| places.get(&it));
         found.extend(equal.into_iter().flatten().map(|&pool_index| Overlap {
             row_index,
             pool_index,

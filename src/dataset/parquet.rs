@@ -110,7 +110,7 @@ mod reader {
             if faults.is_full() {
                 break;
             }
-            rows.push(Row::new(fields, index + 1));
+            rows.push(Row::new(&fields, index + 1));
         }
         rows
     }
@@ -193,7 +193,7 @@ mod reader {
             let mut faults = Faults::default();
             let rows = rows(&written(frame), &mut faults);
             assert_eq!(faults.found, []);
-            let json = |index: usize| serde_json::to_string(&rows[index].fields).unwrap();
+            let json = |index: usize| serde_json::to_string(&rows[index].fields()).unwrap();
             assert_eq!(
                 json(0),
                 r#"{"text":"0870","count":9223372036854775807,"share":0.1,"small":0.1,"yes":true,"refs":["x","y"]}"#

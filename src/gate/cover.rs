@@ -368,7 +368,7 @@ impl Subject<'_> {
             return 0;
         };
         let cell = self.candidate.cell(self.cells.0, self.cells.1).iter();
-        cell.filter(|it| self.candidate.value(metric, it).is_none())
+        cell.filter(|it| self.candidate.value(metric, *it).is_none())
             .count()
     }
 

@@ -132,13 +132,16 @@ pub(super) fn macro_f1(sums: &[f64]) -> f64 {
 /// Expected calibration error over ten bins of equal counts; not under 300 examples.
 ///
 /// `predictions` are the predicted choice's probability and 1 where it was right.
-pub(super) fn calibration_error(predictions: &[Vec<f64>]) -> Option<f64> {
+pub(super) fn calibration_error<R: AsRef<[f64]>>(predictions: &[R]) -> Option<f64> {
     const BINS: usize = 10;
     const MIN_EXAMPLES: usize = 300;
     if predictions.len() < MIN_EXAMPLES {
         return None;
     }
-    let mut sorted: Vec<(f64, f64)> = predictions.iter().map(|it| (it[0], it[1])).collect();
+    let mut sorted: Vec<(f64, f64)> = predictions
+        .iter()
+        .map(|it| (it.as_ref()[0], it.as_ref()[1]))
+        .collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let n = sorted.len();
     let gap = |bin: usize| -> f64 {
@@ -153,9 +156,9 @@ pub(super) fn calibration_error(predictions: &[Vec<f64>]) -> Option<f64> {
 }
 
 /// The share of the commonest target; `targets` has a 1 at the right choice of each example.
-pub(super) fn majority_share(targets: &[Vec<f64>]) -> Option<f64> {
-    let n_choices = targets.first()?.len();
-    let counts = (0..n_choices).map(|i| targets.iter().map(|it| it[i]).sum::<f64>());
+pub(super) fn majority_share<R: AsRef<[f64]>>(targets: &[R]) -> Option<f64> {
+    let n_choices = targets.first()?.as_ref().len();
+    let counts = (0..n_choices).map(|i| targets.iter().map(|it| it.as_ref()[i]).sum::<f64>());
     Some(counts.fold(0.0, f64::max) / targets.len() as f64)
 }
 
@@ -258,7 +261,7 @@ mod tests {
         // Targets 0, 1, 1: two of three.
         let targets = [vec![1.0, 0.0], vec![0.0, 1.0], vec![0.0, 1.0]];
         assert!((majority_share(&targets).unwrap() - 2.0 / 3.0).abs() < 1e-12);
-        assert_eq!(majority_share(&[]), None);
+        assert_eq!(majority_share::<Vec<f64>>(&[]), None);
     }
 
     #[test]

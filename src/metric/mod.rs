@@ -399,14 +399,14 @@ impl Metric {
                 ..
             } => units
                 .corpus()
-                .and_then(calibration_error)
+                .and_then(|it| calibration_error(&it.iter().collect::<Vec<_>>()))
                 .map(|it| self.bare(it, units.examples.len())),
             Source::Choices {
                 name: MetricName::AccMajority,
                 ..
             } => units
                 .corpus()
-                .and_then(majority_share)
+                .and_then(|it| majority_share(&it.iter().collect::<Vec<_>>()))
                 .map(|it| self.bare(it, units.examples.len())),
             Source::Choices {
                 name: MetricName::AccNoContext,

@@ -1,5 +1,7 @@
 //! One metric's values example by example.
 
+use std::sync::Arc;
+
 use crate::experiment::MetricName;
 use crate::stats::{Sample, StatsError};
 
@@ -57,7 +59,8 @@ impl Value {
 pub struct Units {
     /// Indices of the examples, ascending.
     pub examples: Vec<usize>,
-    values: Values,
+    /// Shared by those that were restricted to all of them.
+    values: Arc<Values>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +68,35 @@ enum Values {
     Proportion(Vec<bool>),
     Mean(Vec<f64>),
     Ratio(Vec<[f64; 2]>),
-    Corpus(Vec<Vec<f64>>),
+    Corpus(Rows),
+}
+
+/// The statistics of all examples in one list, since each has but a few.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Rows {
+    /// Statistics of an example.
+    width: usize,
+    statistics: Vec<f64>,
+    /// The first example, counted among those here, that has another number of them.
+    ragged: Option<(usize, usize)>,
+}
+
+impl Rows {
+    fn push(&mut self, row: &[f64]) {
+        if self.statistics.is_empty() {
+            self.width = row.len();
+        }
+        if row.len() != self.width {
+            let place = self.statistics.len().checked_div(self.width).unwrap_or(0);
+            self.ragged.get_or_insert((place, row.len()));
+        }
+        self.statistics.extend_from_slice(row);
+    }
+
+    /// The statistics of each example.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[f64]> {
+        self.statistics.chunks_exact(self.width.max(1))
+    }
 }
 
 impl Units {
@@ -74,30 +105,49 @@ impl Units {
     /// An outcome among numbers counts as 0 or 1; a value of any other kind than `kind` is left
     /// out, as if the example had none.
     pub fn new(kind: Kind, values: impl IntoIterator<Item = (usize, Value)>) -> Self {
-        let mut examples = Vec::new();
-        let mut lists = match kind {
-            Kind::Proportion => Values::Proportion(Vec::new()),
-            Kind::Mean => Values::Mean(Vec::new()),
-            Kind::Ratio => Values::Ratio(Vec::new()),
-            Kind::Corpus => Values::Corpus(Vec::new()),
-        };
+        let mut units = Self::none(kind);
         for (example, value) in values {
-            match (&mut lists, value) {
-                (Values::Proportion(list), Value::Outcome(holds)) => list.push(holds),
-                (Values::Mean(list), Value::Number(number)) => list.push(number),
-                (Values::Mean(list), Value::Outcome(holds)) => {
-                    list.push(f64::from(u8::from(holds)));
-                }
-                (Values::Ratio(list), Value::Ratio(pair)) => list.push(pair),
-                (Values::Corpus(list), Value::Statistics(statistics)) => list.push(statistics),
-                _ => continue,
-            }
-            examples.push(example);
+            units.push(example, value);
         }
+        units
+    }
+
+    /// No values yet, of that kind.
+    pub fn none(kind: Kind) -> Self {
         Self {
-            examples,
-            values: lists,
+            examples: Vec::new(),
+            values: Arc::new(match kind {
+                Kind::Proportion => Values::Proportion(Vec::new()),
+                Kind::Mean => Values::Mean(Vec::new()),
+                Kind::Ratio => Values::Ratio(Vec::new()),
+                Kind::Corpus => Values::Corpus(Rows::default()),
+            }),
         }
+    }
+
+    /// Adds the value of an example behind all others; see [`Units::new`] for its kind.
+    pub fn push(&mut self, example: usize, value: Value) {
+        match (Arc::make_mut(&mut self.values), value) {
+            (Values::Proportion(list), Value::Outcome(holds)) => list.push(holds),
+            (Values::Mean(list), Value::Number(number)) => list.push(number),
+            (Values::Mean(list), Value::Outcome(holds)) => {
+                list.push(f64::from(u8::from(holds)));
+            }
+            (Values::Ratio(list), Value::Ratio(pair)) => list.push(pair),
+            (Values::Corpus(rows), Value::Statistics(statistics)) => rows.push(&statistics),
+            _ => return,
+        }
+        self.examples.push(example);
+    }
+
+    /// Each example's own number, as [`Value::number`] gives it.
+    pub fn numbers(&self) -> impl Iterator<Item = Option<f64>> {
+        (0..self.examples.len()).map(|place| match &*self.values {
+            Values::Proportion(list) => Some(f64::from(u8::from(list[place]))),
+            Values::Mean(list) => Some(list[place]),
+            Values::Ratio(list) => Value::Ratio(list[place]).number(),
+            Values::Corpus(_) => None,
+        })
     }
 
     /// The same values on those examples for which `keep` holds.
@@ -108,14 +158,24 @@ impl Units {
             kept.map(|it| it.0.clone()).collect()
         }
         let mask: Vec<bool> = self.examples.iter().map(|it| keep(*it)).collect();
+        if mask.iter().all(|it| *it) {
+            return self.clone();
+        }
+        let values = match &*self.values {
+            Values::Proportion(list) => Values::Proportion(kept(list, &mask)),
+            Values::Mean(list) => Values::Mean(kept(list, &mask)),
+            Values::Ratio(list) => Values::Ratio(kept(list, &mask)),
+            Values::Corpus(rows) => {
+                let mut of_kept = Rows::default();
+                let kept = rows.iter().zip(&mask).filter(|it| *it.1);
+                kept.for_each(|it| of_kept.push(it.0));
+                of_kept.ragged = rows.ragged;
+                Values::Corpus(of_kept)
+            }
+        };
         Self {
             examples: kept(&self.examples, &mask),
-            values: match &self.values {
-                Values::Proportion(list) => Values::Proportion(kept(list, &mask)),
-                Values::Mean(list) => Values::Mean(kept(list, &mask)),
-                Values::Ratio(list) => Values::Ratio(kept(list, &mask)),
-                Values::Corpus(list) => Values::Corpus(kept(list, &mask)),
-            },
+            values: Arc::new(values),
         }
     }
 
@@ -129,25 +189,37 @@ impl Units {
         metric: &Metric,
         clusters: Option<&[String]>,
     ) -> Result<Sample, StatsError> {
-        let sample = match (&self.values, metric.source) {
+        let sample = match (&*self.values, metric.source) {
             (Values::Proportion(list), _) => Sample::proportion(list),
             (Values::Mean(list), _) => Sample::mean(list, metric.range),
             (Values::Ratio(list), _) => Sample::ratio(list, metric.range),
-            (Values::Corpus(list), Source::Corpus { corpus, .. }) => {
+            (
+                Values::Corpus(Rows {
+                    width: expected,
+                    ragged: Some((unit_index, got)),
+                    ..
+                }),
+                _,
+            ) => Err(StatsError::Ragged {
+                unit_index: *unit_index,
+                got: *got,
+                expected: *expected,
+            }),
+            (Values::Corpus(rows), Source::Corpus { corpus, .. }) => {
                 let judge = corpus.judge();
                 let value = move |sums: &[f64]| judge.corpus(sums).unwrap_or(f64::NAN);
-                Sample::corpus(list, metric.range, value)
+                Sample::corpus_rows(&rows.statistics, rows.width, metric.range, value)
             }
             (
-                Values::Corpus(list),
+                Values::Corpus(rows),
                 Source::Choices {
                     name: MetricName::MacroF1,
                     ..
                 },
-            ) => Sample::corpus(list, metric.range, macro_f1),
+            ) => Sample::corpus_rows(&rows.statistics, rows.width, metric.range, macro_f1),
             // What only describes has no sample; see [`Metric::measure`].
-            (Values::Corpus(list), _) => Err(StatsError::Undefined {
-                n_units: list.len(),
+            (Values::Corpus(_), _) => Err(StatsError::Undefined {
+                n_units: self.examples.len(),
             }),
         }?;
         match clusters {
@@ -162,7 +234,7 @@ impl Units {
 
     /// Each example's own value, where the metric is a mean of such.
     pub fn values(&self) -> Option<Vec<f64>> {
-        match &self.values {
+        match &*self.values {
             Values::Proportion(list) => {
                 Some(list.iter().map(|it| f64::from(u8::from(*it))).collect())
             }
@@ -172,8 +244,8 @@ impl Units {
     }
 
     /// Each example's statistics, where the metric is a function of their sums.
-    pub(super) fn corpus(&self) -> Option<&[Vec<f64>]> {
-        match &self.values {
+    pub(super) fn corpus(&self) -> Option<&Rows> {
+        match &*self.values {
             Values::Corpus(list) => Some(list),
             _ => None,
         }
@@ -181,7 +253,7 @@ impl Units {
 
     /// Denominators of a ratio, for checks that two variants scored the same text.
     pub fn denominators(&self) -> Option<Vec<f64>> {
-        match &self.values {
+        match &*self.values {
             Values::Ratio(list) => Some(list.iter().map(|it| it[1]).collect()),
             _ => None,
         }

@@ -1,5 +1,8 @@
 //! What is right for each example: target, other accepted outputs, choices.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 use crate::dataset::{Dataset, Example, Fields};
@@ -13,9 +16,9 @@ use super::template_check;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Accepted outputs; the first is the target. Empty without a target.
-    pub references: Vec<String>,
+    pub references: Arc<[String]>,
     /// The choices, in order; empty without choices.
-    pub choices: Vec<String>,
+    pub choices: Arc<[String]>,
     /// Which choice is right.
     pub target_choice: Option<usize>,
 }
@@ -34,6 +37,26 @@ impl Answer {
 pub(super) struct AnswerTemplates<'a> {
     target: Option<(&'a TemplateText, Template)>,
     choices: Option<(&'a Choices, Vec<Template>)>,
+}
+
+/// Lists of texts that many examples have in common, kept once.
+#[derive(Default)]
+struct Shared(HashSet<Arc<[String]>>);
+
+impl Shared {
+    /// Labels and choices are few; where every example has its own, remembering them saves nothing.
+    const MAX_LISTS: usize = 1024;
+
+    fn list(&mut self, list: Vec<String>) -> Arc<[String]> {
+        if let Some(known) = self.0.get(list.as_slice()) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[String]> = list.into();
+        if self.0.len() < Self::MAX_LISTS {
+            self.0.insert(Arc::clone(&list));
+        }
+        list
+    }
 }
 
 /// A row-wise problem and the lines it was seen on.
@@ -115,13 +138,13 @@ impl<'a> AnswerTemplates<'a> {
         examples: &[Example],
         problems: &mut Diagnostics,
     ) -> Vec<Answer> {
-        let mut seen = Seen::default();
+        let (mut seen, mut shared) = (Seen::default(), Shared::default());
         let answers = examples
             .iter()
             .map(|example| {
                 let row = example.row(dataset);
                 let mut answer = Answer::default();
-                if let Err((problem, detail)) = self.fill(&row.fields, &mut answer) {
+                if let Err((problem, detail)) = self.fill(&row.fields(), &mut answer, &mut shared) {
                     seen.add(problem, row.source_line, detail);
                 }
                 answer
@@ -131,7 +154,12 @@ impl<'a> AnswerTemplates<'a> {
         answers
     }
 
-    fn fill(&self, fields: &Fields, answer: &mut Answer) -> Result<(), (Problem, String)> {
+    fn fill(
+        &self,
+        fields: &Fields,
+        answer: &mut Answer,
+        shared: &mut Shared,
+    ) -> Result<(), (Problem, String)> {
         let evaluate = |template: &Template| {
             template
                 .evaluate(fields)
@@ -146,7 +174,7 @@ impl<'a> AnswerTemplates<'a> {
                 Json::Array(items) => items.iter().collect(),
                 other => vec![other],
             };
-            answer.references = items.into_iter().filter_map(text_of).collect();
+            answer.references = shared.list(items.into_iter().filter_map(text_of).collect());
             if answer.references.is_empty()
                 || answer.references.iter().any(|it| it.trim().is_empty())
             {
@@ -154,7 +182,7 @@ impl<'a> AnswerTemplates<'a> {
             }
         }
         if let Some((choices, templates)) = &self.choices {
-            answer.choices = match choices {
+            let choices = match choices {
                 Choices::Listed(_) => templates
                     .iter()
                     .map(|it| evaluate(it).map(|it| text_of(&it).unwrap_or_default()))
@@ -167,10 +195,12 @@ impl<'a> AnswerTemplates<'a> {
                     other => return Err((Problem::NotAList, other.to_string())),
                 },
             };
+            answer.choices = shared.list(choices);
             check_choices(&answer.choices)?;
             answer.target_choice = Some(match_target(target.as_ref(), answer)?);
             // The scored target is the choice as written in the list.
-            answer.references = vec![answer.choices[answer.target_choice.unwrap_or(0)].clone()];
+            let right = answer.choices[answer.target_choice.unwrap_or(0)].clone();
+            answer.references = shared.list(vec![right]);
         }
         Ok(())
     }
@@ -298,7 +328,7 @@ impl Seen {
             }
             let row = dataset.rows.iter().find(|it| it.source_line == rows[0].0);
             if let Some(row) = row {
-                let shown = Json::Object(row.fields.clone()).to_string();
+                let shown = Json::Object(row.fields()).to_string();
                 let name = dataset.path.display().to_string();
                 diagnostic =
                     diagnostic.label(Label::line(name, rows[0].0, &shown, "the first one"));
@@ -314,7 +344,7 @@ mod tests {
 
     fn matched(target: &Json, choices: &[&str]) -> Option<usize> {
         let answer = Answer {
-            references: vec![text_of(target).unwrap()],
+            references: [text_of(target).unwrap()].into(),
             choices: choices.iter().map(|it| (*it).to_owned()).collect(),
             target_choice: None,
         };

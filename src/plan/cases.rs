@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
 
-use crate::dataset::Fields;
+use crate::dataset::{Fields, Row};
 use crate::experiment::{Diagnostic, Diagnostics, FewshotSpec, Overflow, ShotOrder};
 use crate::request::{Digest, Failure, GenerationParams, Request, Sampling, sampling_stream};
 use crate::template::{self, Draw, Guard, Guarded};
@@ -21,6 +21,9 @@ use super::prompt::{PlannedVariant, Rendering};
 
 /// Cases that are made at once, whose memory is held until they are handed out.
 const BATCH_CASES: usize = 1024;
+/// Bytes of the rows and shots that those cases are made of; a case of more is made alone. With its
+/// tokens, a case takes some ten times as much.
+const BATCH_BYTES: usize = 4 << 20;
 /// Neighbouring cases that are made one after the other, since they have much in common.
 const RUN_CASES: usize = 32;
 
@@ -38,6 +41,8 @@ pub struct Caser<'a> {
     orders: Vec<OnceLock<Vec<usize>>>,
     /// Those that nobody is using.
     joiners: Mutex<Vec<Joiner<'a>>>,
+    /// Mean bytes of a row of the pool.
+    shot_bytes: usize,
 }
 
 /// A prompt that fits, or the best that could be done.
@@ -53,11 +58,32 @@ struct Fitted {
 impl Plan {
     /// The cases of one model, in table order.
     pub fn cases(&self, model: usize) -> impl Iterator<Item = Case> + '_ {
+        self.cases_until(model, &|| false)
+    }
+
+    /// The cases of one model, in table order, until `is_stopped`, which is asked before each is
+    /// made. What comes are then the first ones.
+    pub fn cases_until<'a>(
+        &'a self,
+        model: usize,
+        is_stopped: &'a (dyn Fn() -> bool + Sync),
+    ) -> impl Iterator<Item = Case> + 'a {
         let caser = self.caser(model);
         let n_cases = self.variants.len() * self.examples.len() * self.n_repeats();
-        (0..n_cases)
-            .step_by(BATCH_CASES)
-            .flat_map(move |start| caser.batch(start..n_cases.min(start + BATCH_CASES)))
+        let mut start = 0;
+        let batches = std::iter::from_fn(move || {
+            let end = caser.batch_end(start, n_cases);
+            let batch = caser.batch(start..end, is_stopped);
+            let is_over = batch.is_empty();
+            // A batch that was stopped short is the last one.
+            start = if batch.len() == end - start {
+                end
+            } else {
+                n_cases
+            };
+            (!is_over).then_some(batch)
+        });
+        batches.flatten()
     }
 
     /// Renders and tokenises for one model.
@@ -80,6 +106,10 @@ impl Plan {
             cache: Cache::default(),
             orders: vec![OnceLock::new(); self.variants.len()],
             joiners: Mutex::default(),
+            shot_bytes: self.pool.as_ref().map_or(0, |pool| {
+                let n_bytes: usize = pool.rows.iter().map(Row::n_bytes).sum();
+                n_bytes / pool.rows.len().max(1)
+            }),
         }
     }
 
@@ -112,8 +142,27 @@ impl Plan {
 }
 
 impl Caser<'_> {
-    /// Cases by their place among those of the model, in parallel.
-    fn batch(&self, places: Range<usize>) -> Vec<Case> {
+    /// Where a batch ends that begins at `start`: after the last case that its bounds allow.
+    fn batch_end(&self, start: usize, n_cases: usize) -> usize {
+        let mut n_bytes = 0;
+        let last = n_cases.min(start + BATCH_CASES);
+        for place in start..last {
+            n_bytes += self.source_bytes(self.key(place));
+            if BATCH_BYTES < n_bytes {
+                return place.max(start + 1);
+            }
+        }
+        last
+    }
+
+    /// Bytes of the row and about those of the shots that a case is made of.
+    fn source_bytes(&self, key: CaseKey) -> usize {
+        let n_shots = self.plan.variants[key.variant].n_shots;
+        self.plan.row(key.example).n_bytes() + n_shots * self.shot_bytes
+    }
+
+    /// Cases by their place among those of the model, in parallel; the first ones if it is stopped.
+    fn batch(&self, places: Range<usize>, is_stopped: &(dyn Fn() -> bool + Sync)) -> Vec<Case> {
         let runs: Vec<Range<usize>> = places
             .clone()
             .step_by(RUN_CASES)
@@ -121,11 +170,19 @@ impl Caser<'_> {
             .collect();
         let in_turn = |run: Range<usize>| {
             self.with_joiner(|joiner| {
-                let cases = run.map(|place| self.case_after(joiner, self.key(place)));
-                cases.collect::<Vec<Case>>()
+                let n_cases = run.len();
+                let cases = run
+                    .take_while(|_| !is_stopped())
+                    .map(|place| self.case_after(joiner, self.key(place)));
+                let cases: Vec<Case> = cases.collect();
+                (cases.len() == n_cases, cases)
             })
         };
-        runs.into_par_iter().flat_map_iter(in_turn).collect()
+        let made: Vec<(bool, Vec<Case>)> = runs.into_par_iter().map(in_turn).collect();
+        let n_whole = made.iter().take_while(|it| it.0).count();
+        // What was made behind a gap is no use.
+        let first = made.into_iter().take(n_whole + 1);
+        first.flat_map(|it| it.1).collect()
     }
 
     /// The case at a place in table order.
@@ -161,9 +218,9 @@ impl Caser<'_> {
         let variant = &self.plan.variants[key.variant];
         let mut n_shots = variant.n_shots;
         let policy = self.plan.experiment.spec.scoring.overflow;
+        let fields = self.plan.row(key.example).fields();
         loop {
-            let fields = &self.plan.row(key.example).fields;
-            let fitted = match self.render(key, variant, fields, n_shots) {
+            let fitted = match self.render(key, variant, &fields, n_shots) {
                 Ok(prompt) => self.fit(joiner, (key, variant), prompt, policy),
                 Err(message) => self.broken(key, &message),
             };
@@ -185,8 +242,8 @@ impl Caser<'_> {
     }
 
     fn try_prompt(&self, key: CaseKey, variant: &PlannedVariant) -> Result<(), String> {
-        let fields = &self.plan.row(key.example).fields;
-        let prompt = self.render(key, variant, fields, variant.n_shots)?;
+        let fields = self.plan.row(key.example).fields();
+        let prompt = self.render(key, variant, &fields, variant.n_shots)?;
         let model = &self.plan.models[self.model].model;
         match join::prompt_tokens(model, &prompt) {
             // Trouble with this text, which says nothing of others: its case will fail.
@@ -352,9 +409,9 @@ impl Caser<'_> {
         prompt: &str,
     ) -> Vec<Arc<Asked>> {
         let lead = priors::lead(prompt, delimiter(variant, prompt));
-        let fields = &self.plan.row(key.example).fields;
         let premise = self.plan.premise.as_ref().map_or(Ok(String::new()), |it| {
-            let rendered = it.1.render(&self.guard.fields(fields));
+            let fields = self.plan.row(key.example).fields();
+            let rendered = it.1.render(&self.guard.fields(&fields));
             rendered.map_err(|err| err.to_string())
         });
         let make = |choice: &str| {

@@ -63,7 +63,7 @@ impl ContainsTemplates {
     pub(super) fn try_rows(&self, dataset: &Dataset, rows: &[usize], problems: &mut Diagnostics) {
         for (text, template) in self.all.iter().chain(&self.any).chain(&self.none) {
             let rows = rows.iter().map(|it| &dataset.rows[*it]);
-            let rows = rows.map(|it| (it.source_line, &it.fields));
+            let rows = rows.map(|it| (it.source_line, it.fields()));
             template_check::try_rows(text, template, dataset, rows, problems);
         }
     }

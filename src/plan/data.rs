@@ -140,7 +140,7 @@ fn select(
                     return Vec::new();
                 }
                 let mut first_error = None;
-                examples.retain(|it| match filter.keeps(&it.row(dataset).fields) {
+                examples.retain(|it| match filter.keeps(&it.row(dataset).fields()) {
                     Ok(keeps) => keeps,
                     Err(err) => {
                         first_error.get_or_insert((it.row(dataset).source_line, err));
@@ -205,7 +205,7 @@ fn refuse_overlap(
         1 => "1 row of the dataset stands".to_owned(),
         n => format!("{n} rows of the dataset stand"),
     };
-    let row = serde_json::Value::Object(dataset.rows[first.row_index].fields.clone()).to_string();
+    let row = serde_json::Value::Object(dataset.rows[first.row_index].fields()).to_string();
     let place = &spec
         .fewshot
         .as_ref()

@@ -154,7 +154,7 @@ impl Compiled {
         }
         if let Some((text, template)) = &self.premise {
             let rows = rows.iter().map(|it| &dataset.rows[*it]);
-            let rows = rows.map(|it| (it.source_line, &it.fields));
+            let rows = rows.map(|it| (it.source_line, it.fields()));
             template_check::try_rows(text, template, dataset, rows, problems);
         }
         priors::check(experiment, n_fixed_choices(&answers).is_some(), problems);
@@ -255,7 +255,7 @@ impl Plan {
     pub fn contains_texts(&self, metric: usize, example: usize) -> Option<ContainsTexts> {
         self.contains[metric]
             .as_ref()
-            .map(|it| it.texts(&self.row(example).fields))
+            .map(|it| it.texts(&self.row(example).fields()))
     }
 
     /// Generations per case; 0 without generation.
@@ -359,9 +359,7 @@ impl Plan {
                         .help(format!("it has: {}", self.dataset.columns.join(", "))),
                 );
             }
-            self.dataset.rows[row]
-                .fields
-                .insert(name.clone(), value.clone());
+            self.dataset.rows[row].set(name, value.clone());
         }
         let templates = AnswerTemplates::compile(&self.experiment, &self.dataset, &mut problems);
         let one = std::slice::from_ref(&self.examples[example]);

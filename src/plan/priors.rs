@@ -149,6 +149,9 @@ pub(super) fn stripped_premise(premise: Guarded) -> Guarded {
     }
 }
 
+/// Choices without the prompt that are remembered.
+const MAX_UNCONDITIONAL: usize = 1 << 14;
+
 /// The content-free prompts of one variant with one draw of shots.
 type ContentFree = (Vec<usize>, Arc<Vec<Vec<Asked>>>);
 
@@ -193,7 +196,12 @@ impl Cache {
         }
         // Made without the lock; if two threads make it, both make the same.
         let asked = Arc::new(make());
-        Arc::clone(made().entry(key).or_insert(asked))
+        let mut made = made();
+        if MAX_UNCONDITIONAL <= made.len() {
+            // Choices that differ in every example are not met again.
+            made.clear();
+        }
+        Arc::clone(made.entry(key).or_insert(asked))
     }
 }
 

@@ -181,13 +181,13 @@ pub(super) fn try_rows(
     let row = |index: &usize| {
         (
             dataset.rows[*index].source_line,
-            &dataset.rows[*index].fields,
+            dataset.rows[*index].fields(),
         )
     };
     match &variant.body {
         Body::Raw { template, example } => {
             if let (Some(example), Some(pool)) = (example, pool) {
-                let rows = pool.rows.iter().map(|it| (it.source_line, &it.fields));
+                let rows = pool.rows.iter().map(|it| (it.source_line, it.fields()));
                 template_check::try_rows(&example.text, &example.template, pool, rows, problems);
             }
             if example.is_none() {
@@ -200,12 +200,8 @@ pub(super) fn try_rows(
                     problems,
                 );
             } else {
-                let with: Vec<(usize, Fields)> = rows
-                    .iter()
-                    .map(row)
-                    .map(|(line, fields)| (line, with_examples(fields, String::new())))
-                    .collect();
-                let rows = with.iter().map(|it| (it.0, &it.1));
+                let rows = rows.iter().map(row);
+                let rows = rows.map(|(line, fields)| (line, with_examples(&fields, String::new())));
                 template_check::try_rows(
                     &template.text,
                     &template.template,
@@ -269,14 +265,16 @@ impl Rendering<'_> {
         Ok(self.guard.remove(&rendered))
     }
 
-    fn pool_fields(&self, shot: usize) -> &Fields {
-        &self.pool.expect("shots are drawn from a pool").rows[shot].fields
+    fn pool_fields(&self, shot: usize) -> Fields {
+        let pool = self.pool.expect("shots are drawn from a pool");
+        pool.rows[shot].fields()
     }
 
     fn examples(&self, example: &Compiled, shots: &[usize]) -> Result<String, String> {
         let mut text = String::new();
         for shot in shots {
-            let fields = self.guard.fields(self.pool_fields(*shot));
+            let fields = self.pool_fields(*shot);
+            let fields = self.guard.fields(&fields);
             text += &example
                 .template
                 .render(&fields)
@@ -304,8 +302,8 @@ impl Rendering<'_> {
             if Some(i) == last_user {
                 for shot in shots {
                     let shot_fields = self.pool_fields(*shot);
-                    let target = self.answers.target_text(shot_fields)?;
-                    let shot_fields = self.guard.fields(shot_fields);
+                    let target = self.answers.target_text(&shot_fields)?;
+                    let shot_fields = self.guard.fields(&shot_fields);
                     turns.push(turn(Role::User, render(compiled, &shot_fields)?));
                     turns.push(turn(Role::Assistant, self.guard.text(&target).into_owned()));
                 }

@@ -75,18 +75,18 @@ pub(super) fn fields(
 }
 
 /// Renders `template` on every row of `dataset` and reports the first one that fails.
-pub(super) fn try_rows<'a>(
+pub(super) fn try_rows(
     text: &TemplateText,
     template: &Template,
     dataset: &Dataset,
-    rows: impl Iterator<Item = (usize, &'a Fields)>,
+    rows: impl Iterator<Item = (usize, Fields)>,
     problems: &mut Diagnostics,
 ) {
     let mut first = None;
     let (mut n_rows, mut n_failed) = (0, 0);
     for (line, fields) in rows {
         n_rows += 1;
-        if let Err(err) = template.render(fields) {
+        if let Err(err) = template.render(&fields) {
             n_failed += 1;
             first.get_or_insert((line, err));
         }

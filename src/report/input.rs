@@ -6,9 +6,7 @@ use crate::compare::Comparison;
 use crate::metric::{Measurement, Unit};
 use crate::score::Status;
 use crate::stats::{Direction, Estimate, Interval};
-use crate::table::{
-    RunStatus, StoredCase, StoredChoice, StoredComparison, StoredMetric, StoredRun,
-};
+use crate::table::{CellTally, RunStatus, RunSummary, StoredComparison, StoredMetric, StoredRun};
 
 use super::escape::line;
 
@@ -130,6 +128,15 @@ impl ReportInput {
     ///
     /// [`InputError`] if tables and manifest do not belong together.
     pub fn from_stored(run: &StoredRun) -> Result<Self, InputError> {
+        Self::from_summary(&run.summary())
+    }
+
+    /// What there is to report of a run in short.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReportInput::from_stored`].
+    pub fn from_summary(run: &RunSummary) -> Result<Self, InputError> {
         let manifest = &run.manifest;
         let names = Names::new(run);
         let signatures: HashMap<&str, &String> = run
@@ -150,9 +157,9 @@ impl ReportInput {
             run: line(&manifest.run),
             folder: line(&run.folder.display().to_string()),
             status: manifest.status,
-            n_examples: run.examples.len(),
+            n_examples: run.n_examples,
             n_planned_cases: manifest.counts.n_cases,
-            has_clusters: run.examples.iter().any(|it| it.cluster.is_some()),
+            has_clusters: run.has_clusters,
             primary: names.metric(&manifest.primary)?,
             control: manifest
                 .control
@@ -177,7 +184,10 @@ impl ReportInput {
                 luck_of_best: ranking.and_then(|it| it.luck_of_best),
             });
         }
-        input.count_cases(run, &names)?;
+        for tally in &run.cells {
+            let cell = input.cell(&names, &tally.model, &tally.variant)?;
+            cell.count(tally);
+        }
         for variant in input.models.iter_mut().flat_map(|it| &mut it.variants) {
             variant.average_priors();
         }
@@ -232,26 +242,6 @@ impl ReportInput {
         let (model, variant) = (names.model(model)?, names.variant(variant)?);
         Ok(&mut self.models[model].variants[variant])
     }
-
-    fn count_cases(&mut self, run: &StoredRun, names: &Names<'_>) -> Result<(), InputError> {
-        for case in &run.cases {
-            self.cell(names, &case.model, &case.variant)?.count(case);
-        }
-        let of_case = |a: &StoredChoice, b: &StoredChoice| {
-            (&a.model, &a.variant, &a.example_id) == (&b.model, &b.variant, &b.example_id)
-        };
-        for choices in run.choices.chunk_by(of_case) {
-            let cell = self.cell(names, &choices[0].model, &choices[0].variant)?;
-            cell.add_priors(choices);
-            let logs = || choices.iter().map(|it| it.loglikelihood);
-            let best = logs().fold(f64::NEG_INFINITY, f64::max);
-            if 1 < logs().filter(|it| *it == best).count() {
-                self.cell(names, &choices[0].model, &choices[0].variant)?
-                    .n_ties += 1;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl VariantInput {
@@ -280,18 +270,6 @@ impl VariantInput {
         }
     }
 
-    /// Adds the priors of one case's choices; sums until [`Self::average_priors`].
-    fn add_priors(&mut self, choices: &[StoredChoice]) {
-        for choice in choices {
-            let Some(prior) = choice.prior else { continue };
-            let name = line(&choice.choice);
-            match self.label_prior.iter_mut().find(|it| it.0 == name) {
-                Some(entry) => entry.1 += prior,
-                None => self.label_prior.push((name, prior)),
-            }
-        }
-    }
-
     /// Turns sums of priors into means: the priors of one case sum to 1.
     fn average_priors(&mut self) {
         let n: f64 = self.label_prior.iter().map(|it| it.1).sum();
@@ -300,21 +278,22 @@ impl VariantInput {
         }
     }
 
-    fn count(&mut self, case: &StoredCase) {
-        self.n_cases += 1;
-        if case.status != Status::Ok {
-            match self.unscored.iter_mut().find(|it| it.0 == case.status) {
-                Some(entry) => entry.1 += 1,
-                None => self.unscored.push((case.status, 1)),
+    /// Takes what the cases add up to; priors are sums until [`Self::average_priors`].
+    fn count(&mut self, tally: &CellTally) {
+        self.n_cases = tally.n_cases;
+        self.unscored = tally.unscored.iter().map(|it| (*it.0, *it.1)).collect();
+        self.n_likelihoods = tally.n_likelihoods;
+        self.n_boundary_merges = tally.n_boundary_merges;
+        self.n_generations = tally.n_generations;
+        self.n_cut = tally.n_cut;
+        self.n_empty = tally.n_empty;
+        self.n_ties = tally.n_ties;
+        for (text, sum) in &tally.label_priors {
+            let name = line(text);
+            match self.label_prior.iter_mut().find(|it| it.0 == name) {
+                Some(entry) => entry.1 += sum,
+                None => self.label_prior.push((name, *sum)),
             }
-            self.unscored.sort();
-        }
-        self.n_likelihoods += usize::from(case.loglikelihood.is_some());
-        self.n_boundary_merges += usize::from(case.boundary_merge == Some(true));
-        if let Some(generation) = &case.generation {
-            self.n_generations += 1;
-            self.n_cut += usize::from(case.finish_reason.as_deref() == Some("length"));
-            self.n_empty += usize::from(generation.trim().is_empty());
         }
     }
 
@@ -333,7 +312,7 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn new(run: &'a StoredRun) -> Self {
+    fn new(run: &'a RunSummary) -> Self {
         let manifest = &run.manifest;
         Self {
             run: &manifest.run,
@@ -373,7 +352,7 @@ impl<'a> Names<'a> {
         &self,
         model: usize,
         row: &StoredComparison,
-        run: &StoredRun,
+        run: &RunSummary,
     ) -> Result<Comparison, InputError> {
         let ranking = run
             .manifest

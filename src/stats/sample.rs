@@ -155,12 +155,22 @@ impl Sample {
             }
             statistics.extend_from_slice(unit.as_ref());
         }
-        Self::build(
-            statistics,
-            expected,
-            Formula::Corpus(Arc::new(metric)),
-            range,
-        )
+        Self::corpus_rows(&statistics, expected, range, metric)
+    }
+
+    /// As [`Sample::corpus`], of statistics in one list, `width` for each unit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sample::corpus`].
+    pub fn corpus_rows(
+        statistics: &[f64],
+        width: usize,
+        range: Option<Interval>,
+        metric: impl Fn(&[f64]) -> f64 + Send + Sync + 'static,
+    ) -> Result<Self, StatsError> {
+        let formula = Formula::Corpus(Arc::new(metric));
+        Self::build(statistics.to_vec(), width, formula, range)
     }
 
     /// The same metric with clusters as units: statistics are summed over the units of a cluster,

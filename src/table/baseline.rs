@@ -5,6 +5,7 @@
 //! with the anchor needs its values example by example. The files lie in
 //! `baselines/<experiment>/<name>.json` under the results and are meant to be committed.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::compare::Evidence;
@@ -223,7 +224,7 @@ pub fn save_baseline(
         replaced: replaced
             .as_ref()
             .map(|it| (it.run.clone(), it.digest.clone())),
-        evidence: evidence.clone(),
+        evidence: Cow::Borrowed(evidence),
         anchor,
     };
     let digest = evidence_file::write(&path, &document)?;
@@ -233,14 +234,14 @@ pub fn save_baseline(
 /// The kind of document that a baseline is.
 const KIND: &str = "baseline";
 
-fn of_document(document: Document, digest: String) -> Baseline {
+fn of_document(document: Document<'_>, digest: String) -> Baseline {
     Baseline {
         name: document.name,
         saved_at: document.saved_at,
         replaced: document
             .replaced
             .map(|(run, digest)| ReplacedBaseline { run, digest }),
-        evidence: document.evidence,
+        evidence: document.evidence.into_owned(),
         anchor: document.anchor,
         digest,
     }

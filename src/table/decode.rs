@@ -12,7 +12,9 @@ use super::{
 };
 
 #[cfg(feature = "tables")]
-use super::{StoredToken, TOKENS};
+use super::StoredToken;
+#[cfg(feature = "tables")]
+use super::summary::{CaseFacts, Tallies};
 
 /// Columns of `cases` before those of the per-case metrics.
 const N_CASE_COLUMNS: usize = 20;
@@ -26,14 +28,7 @@ pub(super) fn run<'a>(
     manifest: Manifest,
     mut table: impl FnMut(&str) -> Result<Table<'a>, TableError>,
 ) -> Result<StoredRun, TableError> {
-    let mut open = |name| {
-        let path = table_path(folder, name);
-        table(name).map(|table| Rows {
-            path,
-            n: table.n_rows,
-            columns: table.columns,
-        })
-    };
+    let mut open = |name| table(name).map(|table| Rows::of(folder, table));
     let (case_metrics, cases) = cases(open("cases")?)?;
     Ok(StoredRun {
         folder: folder.to_owned(),
@@ -42,19 +37,75 @@ pub(super) fn run<'a>(
         cases,
         choices: choices(open("choices")?)?,
         examples: examples(open("examples")?)?,
-        metrics: metrics(open("metrics")?)?,
-        comparisons: comparisons(open("comparisons")?)?,
+        metrics: metrics(folder, table("metrics")?)?,
+        comparisons: comparisons(folder, table("comparisons")?)?,
     })
+}
+
+/// The columns of `cases` that are tallied.
+#[cfg(feature = "tables")]
+pub(super) const TALLIED: [&str; 8] = [
+    "model",
+    "variant",
+    "example_id",
+    "status",
+    "loglikelihood",
+    "boundary_merge",
+    "generation",
+    "finish_reason",
+];
+
+/// Counts rows of the table `cases`, of which the columns [`TALLIED`] are enough.
+#[cfg(feature = "tables")]
+pub(super) fn tally_cases(
+    folder: &Path,
+    table: Table<'_>,
+    tallies: &mut Tallies,
+) -> Result<(), TableError> {
+    let mut rows = Rows::of(folder, table);
+    let (model, variant) = (rows.texts("model")?, rows.texts("variant")?);
+    let example_id = rows.texts("example_id")?;
+    let status = rows.named("status", Status::from_name)?;
+    let status = rows.full("status", status)?;
+    let loglikelihood = rows.maybe_numbers("loglikelihood")?;
+    let boundary_merge = rows.maybe_claims("boundary_merge")?;
+    let generation = rows.maybe_texts("generation")?;
+    let finish_reason = rows.maybe_texts("finish_reason")?;
+    for row in 0..rows.n {
+        let place = tallies.cell(&model[row], &variant[row]);
+        let finish_reason = finish_reason[row].as_deref().unwrap_or_default();
+        let facts = CaseFacts {
+            example_id: &example_id[row],
+            status: status[row],
+            has_likelihood: loglikelihood[row].is_some(),
+            is_merged: boundary_merge[row] == Some(true),
+            generation: generation[row].as_deref().map(|it| (finish_reason, it)),
+        };
+        tallies.add_case(place, &facts);
+    }
+    Ok(())
+}
+
+/// The rows of the table `choices`.
+#[cfg(feature = "tables")]
+pub(super) fn stored_choices(
+    folder: &Path,
+    table: Table<'_>,
+) -> Result<Vec<StoredChoice>, TableError> {
+    choices(Rows::of(folder, table))
+}
+
+/// Whether a row of the table `examples` has a cluster.
+#[cfg(feature = "tables")]
+pub(super) fn has_clusters(folder: &Path, table: Table<'_>) -> Result<bool, TableError> {
+    let clusters = Rows::of(folder, table).maybe_texts("cluster")?;
+    Ok(clusters.iter().any(Option::is_some))
 }
 
 /// The rows of the table `tokens`.
 #[cfg(feature = "tables")]
 pub(super) fn tokens(folder: &Path, table: Table<'_>) -> Result<Vec<StoredToken>, TableError> {
-    let mut rows = Rows {
-        path: table_path(folder, TOKENS),
-        n: table.n_rows,
-        columns: table.columns,
-    };
+    let mut rows = Rows::of(folder, table);
     let (mut model, mut variant) = (rows.texts("model")?, rows.texts("variant")?);
     let mut example_id = rows.texts("example_id")?;
     let choice_index = rows.maybe_counts("choice_index")?;
@@ -84,6 +135,14 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    fn of(folder: &Path, table: Table<'a>) -> Self {
+        Self {
+            path: table_path(folder, &table.name),
+            n: table.n_rows,
+            columns: table.columns,
+        }
+    }
+
     fn column_error(&self, column: &str, reason: String) -> TableError {
         TableError::Column {
             path: self.path.clone(),
@@ -310,7 +369,9 @@ fn examples(mut rows: Rows<'_>) -> Result<Vec<StoredExample>, TableError> {
     Ok((0..rows.n).map(row).collect())
 }
 
-fn metrics(mut rows: Rows<'_>) -> Result<Vec<StoredMetric>, TableError> {
+/// The rows of the table `metrics`.
+pub(super) fn metrics(folder: &Path, table: Table<'_>) -> Result<Vec<StoredMetric>, TableError> {
+    let mut rows = Rows::of(folder, table);
     let (mut model, mut variant) = (rows.texts("model")?, rows.texts("variant")?);
     let mut metric = rows.texts("metric")?;
     let (value, stderr) = (rows.maybe_numbers("value")?, rows.maybe_numbers("stderr")?);
@@ -337,7 +398,12 @@ fn metrics(mut rows: Rows<'_>) -> Result<Vec<StoredMetric>, TableError> {
     Ok((0..rows.n).map(row).collect())
 }
 
-fn comparisons(mut rows: Rows<'_>) -> Result<Vec<StoredComparison>, TableError> {
+/// The rows of the table `comparisons`.
+pub(super) fn comparisons(
+    folder: &Path,
+    table: Table<'_>,
+) -> Result<Vec<StoredComparison>, TableError> {
+    let mut rows = Rows::of(folder, table);
     let by_name = |name: &str| {
         let all = [
             Verdict::Improved,

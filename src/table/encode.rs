@@ -1,6 +1,7 @@
 //! Scores, estimates and comparisons to tables: what each column holds.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::compare::Comparison;
 use crate::metric::{Measurement, Metric, predicted_choice};
@@ -24,11 +25,9 @@ pub struct RunTables<'a> {
     /// Names of the variants.
     pub variants: &'a [String],
     /// The examples, in plan order.
-    pub examples: &'a [ExampleRow],
+    pub examples: &'a dyn Examples,
     /// The metrics.
     pub metrics: &'a [Metric],
-    /// The scores, in any order.
-    pub scores: &'a [Score],
     /// Every metric of every variant on every model.
     pub measurements: &'a [Measured],
     /// The compared pairs of variants.
@@ -54,6 +53,54 @@ pub struct ExampleRow {
     pub fields: Vec<(String, String)>,
 }
 
+/// The examples of a run, in plan order; made into rows only where they are written.
+pub trait Examples {
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Unique in its dataset.
+    fn id(&self, index: usize) -> &str;
+    /// The labelled output; with choices, the right one.
+    fn target(&self, index: usize) -> Option<&str>;
+    /// Whether they belong to clusters.
+    fn has_clusters(&self) -> bool;
+    /// The names of the fields that have a text in some row, by first appearance.
+    fn field_names(&self) -> Vec<String>;
+    /// One of them as its table shows it.
+    fn row(&self, index: usize) -> ExampleRow;
+}
+
+impl Examples for Vec<ExampleRow> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn id(&self, index: usize) -> &str {
+        &self[index].id
+    }
+
+    fn target(&self, index: usize) -> Option<&str> {
+        self[index].target.as_deref()
+    }
+
+    fn has_clusters(&self) -> bool {
+        self.iter().any(|it| it.cluster.is_some())
+    }
+
+    fn field_names(&self) -> Vec<String> {
+        let mut names = indexmap::IndexSet::new();
+        names.extend(self.iter().flat_map(|it| &it.fields).map(|it| it.0.clone()));
+        names.into_iter().collect()
+    }
+
+    fn row(&self, index: usize) -> ExampleRow {
+        self[index].clone()
+    }
+}
+
 /// What a metric measured for one variant on one model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
@@ -67,21 +114,35 @@ pub struct Measured {
     pub measurement: Measurement,
 }
 
-/// All tables of a run, in the order in which they are written.
-pub(super) fn tables<'a>(run: &RunTables<'a>) -> Vec<Table<'a>> {
-    let mut scores: Vec<&Score> = run.scores.iter().collect();
-    // The order of the plan, whatever the order of the work was.
-    scores.sort_by_key(|it| it.key);
-    let mut tables = vec![
-        cases(run, &scores),
-        choices(run, &scores),
-        examples(run),
-        metrics(run),
-        comparisons(run),
-    ];
+/// The tables of some cases, which come in plan order: `cases`, `choices` and, where asked for,
+/// `tokens`.
+pub(super) fn of_cases<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Vec<Table<'a>> {
+    let mut tables = vec![cases(run, scores), choices(run, scores)];
     if let Some(text) = run.with_tokens {
-        tables.push(tokens(run, &scores, text));
+        tables.push(tokens(run, scores, text));
     }
+    tables
+}
+
+/// The tables `metrics` and `comparisons`.
+pub(super) fn of_results<'a>(run: &RunTables<'a>) -> [Table<'a>; 2] {
+    [metrics(run), comparisons(run)]
+}
+
+/// All tables of a run in one piece each, in the order in which they are written.
+#[cfg(test)]
+pub(super) fn tables<'a>(run: &RunTables<'a>, scores: &'a [Score]) -> Vec<Table<'a>> {
+    let mut scores: Vec<&Score> = scores.iter().collect();
+    scores.sort_by_key(|it| it.key);
+    let mut tables = of_cases(run, &scores);
+    let names = run.examples.field_names();
+    let [metrics, comparisons] = of_results(run);
+    let others = [
+        examples(run, &names, 0..run.examples.len()),
+        metrics,
+        comparisons,
+    ];
+    tables.splice(2..2, others);
     tables
 }
 
@@ -115,14 +176,15 @@ fn place<'a>(
         ),
         Column::text(
             "example_id",
-            scores.map(|it| Some(run.examples[it.key.example].id.as_str())),
+            scores.map(|it| Some(run.examples.id(it.key.example))),
         ),
     ]
 }
 
 fn cases<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
     let each = || scores.iter().copied();
-    let target = |it: &Score| run.examples[it.key.example].target.as_deref();
+    let all = run.examples;
+    let target = |it: &Score| all.target(it.key.example);
     let of_likelihood =
         |it: &Score, value: fn(&Likelihood) -> usize| it.likelihood.as_ref().map(value);
     let right = |it: &Score| it.choices.iter().position(|choice| choice.is_target);
@@ -212,26 +274,36 @@ fn choices<'a>(run: &RunTables<'a>, scores: &[&'a Score]) -> Table<'a> {
     Table::new("choices", columns)
 }
 
-fn examples<'a>(run: &RunTables<'a>) -> Table<'a> {
-    let each = || run.examples.iter();
-    let mut columns = origin(run, run.examples.len());
+/// The examples at some places; `names` are those of the fields of all examples.
+pub(super) fn examples<'a>(
+    run: &RunTables<'a>,
+    names: &[String],
+    places: Range<usize>,
+) -> Table<'a> {
+    let mut columns = origin(run, places.len());
+    let mut rows: Vec<ExampleRow> = places.map(|it| run.examples.row(it)).collect();
+    let (mut ids, mut digests) = (Vec::new(), Vec::new());
+    let (mut lines, mut clusters) = (Vec::new(), Vec::new());
+    for row in &mut rows {
+        ids.push(Some(std::mem::take(&mut row.id)));
+        digests.push(Some(std::mem::take(&mut row.row_digest)));
+        lines.push(Some(row.source_line));
+        clusters.push(row.cluster.take());
+    }
     columns.extend([
-        Column::text("example_id", each().map(|it| Some(it.id.as_str()))),
-        Column::text("row_digest", each().map(|it| Some(it.row_digest.as_str()))),
-        Column::count("source_line", each().map(|it| Some(it.source_line))),
-        Column::text("cluster", each().map(|it| it.cluster.as_deref())),
+        Column::text("example_id", ids.into_iter()),
+        Column::text("row_digest", digests.into_iter()),
+        Column::count("source_line", lines.into_iter()),
+        Column::text("cluster", clusters.into_iter()),
     ]);
     // A row may lack fields that others have; the columns are those of all rows.
-    let mut names = indexmap::IndexSet::new();
-    names.extend(each().flat_map(|it| it.fields.iter().map(|field| field.0.as_str())));
     for name in names {
-        let cell = |it: &'a ExampleRow| {
-            it.fields
-                .iter()
-                .find(|field| field.0 == name)
-                .map(|field| field.1.as_str())
+        let cell = |row: &mut ExampleRow| {
+            let field = row.fields.iter_mut().find(|field| field.0 == *name)?;
+            Some(std::mem::take(&mut field.1))
         };
-        columns.push(Column::text(name, each().map(cell)));
+        let cells: Vec<Option<String>> = rows.iter_mut().map(cell).collect();
+        columns.push(Column::text(name, cells.into_iter()));
     }
     Table::new("examples", columns)
 }
@@ -338,13 +410,14 @@ mod tests {
     use crate::table::fixture::Run;
     use crate::table::{Manifest, Values, fixture, stored};
 
-    fn stored_run(run: &RunTables<'_>) -> crate::table::StoredRun {
-        stored(std::path::Path::new("runs/x"), fixture::manifest(), run).unwrap()
+    fn stored_run(run: &Run) -> crate::table::StoredRun {
+        let folder = std::path::Path::new("runs/x");
+        stored(folder, fixture::manifest(), &run.tables(), &run.scores).unwrap()
     }
 
-    fn described(run: &RunTables<'_>) -> String {
+    fn described(run: &RunTables<'_>, scores: &[Score]) -> String {
         let table = |it: &Table<'_>| format!("[{}]\n{}\n", it.name, it.describe());
-        tables(run).iter().map(table).collect()
+        tables(run, scores).iter().map(table).collect()
     }
 
     /// The columns of the contract. A change here raises the schema version and stands in the
@@ -353,26 +426,26 @@ mod tests {
     fn the_schema_of_every_table_is_kept() {
         let run = Run::new();
         let text = |id: u32, _: usize| format!("<{id}>");
-        let run = RunTables {
+        let tables = RunTables {
             with_tokens: Some(&text),
             ..run.tables()
         };
-        insta::assert_snapshot!(described(&run));
+        insta::assert_snapshot!(described(&tables, &run.scores));
     }
 
     #[test]
     fn a_run_without_rows_has_all_columns() {
         let (full, empty) = (Run::new(), Run::empty());
         let fields = "text: string\nCluster_: string\n";
-        let without_fields = described(&full.tables()).replace(fields, "");
-        assert_eq!(described(&empty.tables()), without_fields);
-        assert!(stored_run(&empty.tables()).cases.is_empty());
+        let without_fields = described(&full.tables(), &full.scores).replace(fields, "");
+        assert_eq!(described(&empty.tables(), &[]), without_fields);
+        assert!(stored_run(&empty).cases.is_empty());
     }
 
     #[test]
     fn rows_stand_in_plan_order_whatever_the_order_of_work() {
         let run = Run::new();
-        let stored = stored_run(&run.tables());
+        let stored = stored_run(&run);
         let order: Vec<(&str, &str, usize)> = stored
             .cases
             .iter()
@@ -391,7 +464,7 @@ mod tests {
     #[test]
     fn cells_hold_what_the_scores_say() {
         let run = Run::new();
-        let stored = stored_run(&run.tables());
+        let stored = stored_run(&run);
         let first = &stored.cases[0];
         assert_eq!(first.prompt, "Is it good?\n");
         assert_eq!(first.target.as_deref(), Some("yes"));
@@ -466,11 +539,11 @@ mod tests {
     fn tokens_are_told_by_their_own_model() {
         let run = Run::new();
         let text = |id: u32, model: usize| format!("{id}@{model}");
-        let run = RunTables {
+        let of_run = RunTables {
             with_tokens: Some(&text),
             ..run.tables()
         };
-        let tables = tables(&run);
+        let tables = tables(&of_run, &run.scores);
         let tokens = tables.iter().find(|it| it.name == TOKENS).unwrap();
         assert_eq!(tokens.n_rows, 12);
         let column = tokens.columns.iter().find(|it| it.name == "token").unwrap();

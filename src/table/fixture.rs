@@ -22,7 +22,7 @@ pub(crate) struct Run {
     examples: Vec<ExampleRow>,
     metrics: Vec<Metric>,
     judges: Vec<TextJudge>,
-    scores: Vec<Score>,
+    pub(crate) scores: Vec<Score>,
     measurements: Vec<Measured>,
     comparisons: Vec<Comparison>,
 }
@@ -192,7 +192,6 @@ impl Run {
             variants: &self.variants,
             examples: &self.examples,
             metrics: &self.metrics,
-            scores: &self.scores,
             measurements: &self.measurements,
             comparisons: &self.comparisons,
             with_tokens: None,

@@ -1,9 +1,10 @@
 //! Writes and reads one run: its Parquet tables and its manifest.
 //!
-//! The only room that names columns. `write` turns the scores, estimates and
+//! The only room that names columns. `CaseTables` turns the scores, estimates and
 //! comparisons of a run into the tables `cases`, `choices`, `examples`, `metrics`,
-//! `comparisons` and, where asked for, `tokens`; `read` gives them back as the plain
-//! structs of a [`StoredRun`]. All columns are always there, of four plain types (text,
+//! `comparisons` and, where asked for, `tokens`, in row groups as the cases come; `read` gives
+//! them back as the plain structs of a [`StoredRun`], `read_summary` as a [`RunSummary`], which
+//! holds no case. All columns are always there, of four plain types (text,
 //! int64, float64, boolean), with rows in plan order; the schema version stands in the
 //! file's metadata. [`Manifest`] is `run.json`: everything about a run that is not a
 //! table, with times and host, so that equal runs have equal tables but for the column
@@ -17,6 +18,8 @@
 //! for `report` to say.
 
 mod baseline;
+#[cfg(feature = "tables")]
+mod case_tables;
 mod clock;
 mod column;
 mod decode;
@@ -31,6 +34,7 @@ mod manifest;
 mod parquet;
 mod resolve;
 mod stored;
+mod summary;
 
 use std::path::{Path, PathBuf};
 
@@ -38,9 +42,11 @@ pub use baseline::{
     Baseline, BaselineError, BaselineId, Line, ReplacedBaseline, baseline_path, list_baselines,
     read_baseline, remove_baseline, save_baseline,
 };
+#[cfg(feature = "tables")]
+pub use case_tables::{CaseTables, GROUP_CASES, write};
 pub use clock::{format_utc, new_run_id};
 pub use column::{Column, Table, Values};
-pub use encode::{ExampleRow, Measured, RunTables, TokenText};
+pub use encode::{ExampleRow, Examples, Measured, RunTables, TokenText};
 pub use evidence_file::{EVIDENCE, EvidenceFileError, read_evidence, write_evidence};
 pub use evidence_text::EVIDENCE_VERSION;
 pub use manifest::{
@@ -51,6 +57,9 @@ pub use resolve::{ResolveError, StoredRunId, list, resolve};
 pub use stored::{
     StoredCase, StoredChoice, StoredComparison, StoredExample, StoredMetric, StoredRun, StoredToken,
 };
+#[cfg(feature = "tables")]
+pub use summary::read_summary;
+pub use summary::{CellTally, RunSummary, Tallies, summary};
 
 /// Version of the tables and of the manifest; another one is refused by name.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -160,28 +169,6 @@ pub fn table_path(folder: &Path, table: &str) -> PathBuf {
     folder.join(format!("{table}.parquet"))
 }
 
-/// Writes the tables of a run into `folder`, which is made if need be, and says where they are.
-///
-/// The table `tokens` is written only where [`RunTables::with_tokens`] is set.
-///
-/// # Errors
-///
-/// [`TableError::Write`] if the disk refuses; what was there before is then still there.
-#[cfg(feature = "tables")]
-pub fn write(folder: &Path, run: &RunTables<'_>) -> Result<Vec<PathBuf>, TableError> {
-    std::fs::create_dir_all(folder).map_err(|source| TableError::Write {
-        path: folder.to_owned(),
-        source,
-    })?;
-    let mut paths = Vec::new();
-    for table in encode::tables(run) {
-        let path = table_path(folder, &table.name);
-        parquet::write(&path, &table)?;
-        paths.push(path);
-    }
-    Ok(paths)
-}
-
 /// Reads the run in `folder`: its manifest and its tables, without `tokens`.
 ///
 /// # Errors
@@ -219,16 +206,14 @@ pub fn read_table(folder: &Path, name: &str) -> Result<Table<'static>, TableErro
 }
 
 /// What `read` would give back after `write`, without the way over the disk.
-///
-/// # Errors
-///
-/// [`TableError::Value`] for a count beyond the range of int64; no real run has one.
-pub fn stored(
+#[cfg(test)]
+pub(crate) fn stored(
     folder: &Path,
     manifest: Manifest,
     run: &RunTables<'_>,
+    scores: &[crate::score::Score],
 ) -> Result<StoredRun, TableError> {
-    let mut tables = encode::tables(run);
+    let mut tables = encode::tables(run, scores);
     decode::run(folder, manifest, |name| {
         let place = tables.iter().position(|it| it.name == name);
         let place = place.ok_or_else(|| TableError::Missing {

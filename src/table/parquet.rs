@@ -1,16 +1,18 @@
 //! Plain tables to Parquet files and back; the only place that knows polars here.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, BufWriter, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use polars::io::parquet::write::BatchedWriter;
 use polars::prelude::{
     Column as PolarsColumn, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParquetReader,
-    ParquetWriter, PolarsResult, SerReader, Series,
+    ParquetWriter, PolarsError, PolarsResult, Schema, SerReader, Series,
 };
 
-use super::{Column, SCHEMA_VERSION, Table, TableError, Values, file};
+use super::file::Replacement;
+use super::{Column, SCHEMA_VERSION, Table, TableError, Values};
 
 /// The key of the schema version in a file's metadata.
 const VERSION_KEY: &str = "harness.schema_version";
@@ -20,22 +22,82 @@ const TABLE_KEY: &str = "harness.table";
 
 /// Writes a table to `path`.
 pub(super) fn write(path: &Path, table: &Table<'_>) -> Result<(), TableError> {
-    let written = file::replace(path, |it| {
-        let mut frame = frame(table).map_err(io::Error::other)?;
-        let metadata = KeyValueMetadata::from_static(vec![
-            (VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()),
-            (TABLE_KEY.to_owned(), table.name.clone()),
-        ]);
-        let writer = ParquetWriter::new(it).with_key_value_metadata(Some(metadata));
-        writer
-            .finish(&mut frame)
-            .map(drop)
-            .map_err(io::Error::other)
-    });
-    written.map_err(|source| TableError::Write {
+    let mut growing = Growing::begin(path, table)?;
+    growing.add(table)?;
+    growing.finish()?;
+    Ok(())
+}
+
+/// A table that is written a row group at a time, beside its place until all is there.
+pub(super) struct Growing {
+    path: PathBuf,
+    file: Replacement,
+    writer: BatchedWriter<BufWriter<File>>,
+}
+
+impl std::fmt::Debug for Growing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Growing").field(&self.path).finish()
+    }
+}
+
+impl Growing {
+    /// Begins what will be `path`, with the columns of `table`; its rows are not written yet.
+    pub(super) fn begin(path: &Path, table: &Table<'_>) -> Result<Self, TableError> {
+        let begun = || {
+            let file = Replacement::begin(path)?;
+            let metadata = KeyValueMetadata::from_static(vec![
+                (VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string()),
+                (TABLE_KEY.to_owned(), table.name.clone()),
+            ]);
+            let writer = ParquetWriter::new(file.writer()?)
+                .with_key_value_metadata(Some(metadata))
+                .batched(&schema(table))
+                .map_err(io::Error::other)?;
+            Ok((file, writer))
+        };
+        let (file, writer) = begun().map_err(|it| refused(path, it))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            writer,
+        })
+    }
+
+    /// Adds the rows of `table`, which has the columns that it began with.
+    pub(super) fn add(&mut self, table: &Table<'_>) -> Result<(), TableError> {
+        let written = frame(table).and_then(|it| self.writer.write_batch(&it));
+        written.map_err(|it| refused(&self.path, io::Error::other(it)))
+    }
+
+    /// Puts the table into its place and says where that is.
+    pub(super) fn finish(self) -> Result<PathBuf, TableError> {
+        // Flushes too.
+        let ended = self.writer.finish().map(drop).map_err(io::Error::other);
+        let placed = ended.and_then(|()| self.file.commit());
+        placed.map_err(|it| refused(&self.path, it))?;
+        Ok(self.path)
+    }
+}
+
+fn refused(path: &Path, source: io::Error) -> TableError {
+    TableError::Write {
         path: path.to_owned(),
         source,
-    })
+    }
+}
+
+fn schema(table: &Table<'_>) -> Schema {
+    let columns = table.columns.iter().map(|it| {
+        let dtype = match &it.values {
+            Values::Text(_) => DataType::String,
+            Values::Count(_) => DataType::Int64,
+            Values::Number(_) => DataType::Float64,
+            Values::Claim(_) => DataType::Boolean,
+        };
+        (it.name.as_str().into(), dtype)
+    });
+    columns.collect()
 }
 
 fn frame(table: &Table<'_>) -> PolarsResult<DataFrame> {
@@ -57,6 +119,56 @@ fn frame(table: &Table<'_>) -> PolarsResult<DataFrame> {
 
 /// Reads the table `name` from `path`.
 pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError> {
+    decoding(path, |file| {
+        let (reader, _) = open(file, path, name)?;
+        let frame = reader.finish().map_err(|it| damaged(path, &it))?;
+        table(&frame, path, name)
+    })
+}
+
+/// Reads the table `name` from `path`, a row group at a time.
+///
+/// With `columns`, those alone; what is missing of them, `each` will miss. `each` is called once
+/// at least, with a table without rows if need be.
+pub(super) fn read_groups(
+    path: &Path,
+    name: &str,
+    columns: Option<&[&str]>,
+    mut each: impl FnMut(Table<'static>) -> Result<(), TableError>,
+) -> Result<(), TableError> {
+    let mut start = 0;
+    loop {
+        let (table, n_total) = decoding(path, |file| {
+            let (mut reader, groups) = open(file, path, name)?;
+            let mut ends = groups.iter().scan(0, |end, n| {
+                *end += n;
+                Some(*end)
+            });
+            let end = ends.find(|it| start < *it).unwrap_or(start);
+            if let Some(columns) = columns {
+                let schema = reader.schema().map_err(|it| damaged(path, &it))?;
+                let there = columns.iter().filter(|it| schema.contains(it));
+                let there = there.map(|it| (*it).to_owned()).collect();
+                reader = reader.with_columns(Some(there));
+            }
+            let reader = reader.with_slice(Some((start, end - start)));
+            let frame = reader.finish().map_err(|it| damaged(path, &it))?;
+            Ok((table(&frame, path, name)?, groups.iter().sum::<usize>()))
+        })?;
+        let n_rows = table.n_rows;
+        each(table)?;
+        start += n_rows;
+        if n_total <= start || n_rows == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Opens `path` for `decode`, whose panics are faults of the file.
+fn decoding<T>(
+    path: &Path,
+    decode: impl FnOnce(File) -> Result<T, TableError>,
+) -> Result<T, TableError> {
     let path = path.to_owned();
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -66,7 +178,7 @@ pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError
         Err(source) => return Err(TableError::Read { path, source }),
     };
     // The decoder can panic on a hostile file; that is a fault of the file.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, &path, name)));
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(file)));
     decoded.unwrap_or_else(|_| {
         Err(TableError::Damaged {
             path,
@@ -75,13 +187,22 @@ pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError
     })
 }
 
-fn decode(file: File, path: &Path, name: &str) -> Result<Table<'static>, TableError> {
-    let damaged = |error: polars::prelude::PolarsError| TableError::Damaged {
+fn damaged(path: &Path, error: &PolarsError) -> TableError {
+    TableError::Damaged {
         path: path.to_owned(),
         reason: printable(&error.to_string()),
-    };
+    }
+}
+
+/// A reader of the table `name`, with the rows of each row group.
+fn open(
+    file: File,
+    path: &Path,
+    name: &str,
+) -> Result<(ParquetReader<File>, Vec<usize>), TableError> {
     let mut reader = ParquetReader::new(file);
-    let metadata = reader.get_metadata().map_err(damaged)?;
+    let metadata = reader.get_metadata().map_err(|it| damaged(path, &it))?;
+    let groups = metadata.row_groups.iter().map(|it| it.num_rows()).collect();
     let pairs = metadata.key_value_metadata().as_deref().unwrap_or_default();
     let find = |key: &str| {
         pairs
@@ -110,8 +231,11 @@ fn decode(file: File, path: &Path, name: &str) -> Result<Table<'static>, TableEr
             reason,
         });
     }
-    let frame = reader.finish().map_err(damaged)?;
-    let columns = frame.columns().iter().map(|it| column(it, path, damaged));
+    Ok((reader, groups))
+}
+
+fn table(frame: &DataFrame, path: &Path, name: &str) -> Result<Table<'static>, TableError> {
+    let columns = frame.columns().iter().map(|it| column(it, path));
     Ok(Table {
         name: name.to_owned(),
         n_rows: frame.height(),
@@ -128,11 +252,8 @@ fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-fn column(
-    column: &PolarsColumn,
-    path: &Path,
-    damaged: impl Fn(polars::prelude::PolarsError) -> TableError,
-) -> Result<Column<'static>, TableError> {
+fn column(column: &PolarsColumn, path: &Path) -> Result<Column<'static>, TableError> {
+    let damaged = |it: PolarsError| damaged(path, &it);
     let values = match column.dtype() {
         DataType::String => {
             let cells = column.str().map_err(damaged)?;
@@ -163,13 +284,17 @@ fn column(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::Score;
     use crate::table::fixture::{self, Run};
-    use crate::table::{RunTables, StoredRun, TOKENS, read_table, stored, table_path};
+    use crate::table::{
+        CaseTables, CellTally, RunTables, StoredRun, TOKENS, Tallies, read_summary, read_table,
+        stored, summary, table_path,
+    };
 
-    fn written(run: &RunTables<'_>) -> tempfile::TempDir {
+    fn written(run: &Run) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         fixture::manifest().write(folder.path()).unwrap();
-        crate::table::write(folder.path(), run).unwrap();
+        crate::table::write(folder.path(), &run.tables(), &run.scores).unwrap();
         folder
     }
 
@@ -180,8 +305,9 @@ mod tests {
     #[test]
     fn a_run_comes_back_as_it_was_written() {
         for run in [Run::new(), Run::empty()] {
-            let folder = written(&run.tables());
-            let expected = stored(folder.path(), fixture::manifest(), &run.tables()).unwrap();
+            let folder = written(&run);
+            let (manifest, tables) = (fixture::manifest(), run.tables());
+            let expected = stored(folder.path(), manifest, &tables, &run.scores).unwrap();
             assert_eq!(read_back(folder.path()).unwrap(), expected);
         }
     }
@@ -190,12 +316,13 @@ mod tests {
     fn every_table_keeps_its_columns_and_types_on_disk() {
         let text = |id: u32, _: usize| format!("<{id}>");
         for run in [Run::new(), Run::empty()] {
-            let run = RunTables {
+            let tables = RunTables {
                 with_tokens: Some(&text),
                 ..run.tables()
             };
-            let folder = written(&run);
-            for table in crate::table::encode::tables(&run) {
+            let folder = tempfile::tempdir().unwrap();
+            crate::table::write(folder.path(), &tables, &run.scores).unwrap();
+            for table in crate::table::encode::tables(&tables, &run.scores) {
                 let back = read_table(folder.path(), &table.name).unwrap();
                 assert_eq!(back, table);
             }
@@ -205,7 +332,7 @@ mod tests {
     #[test]
     fn equal_runs_have_equal_files() {
         let run = Run::new();
-        let (one, other) = (written(&run.tables()), written(&run.tables()));
+        let (one, other) = (written(&run), written(&run));
         for name in crate::table::TABLES {
             let bytes =
                 |of: &tempfile::TempDir| std::fs::read(table_path(of.path(), name)).unwrap();
@@ -217,10 +344,75 @@ mod tests {
         );
     }
 
+    /// Row groups are a matter of memory: rows and columns are those of one that was written whole.
+    #[test]
+    fn tables_written_in_row_groups_are_the_same_tables() {
+        let text = |id: u32, _: usize| format!("<{id}>");
+        let run = Run::new();
+        let tables = RunTables {
+            with_tokens: Some(&text),
+            ..run.tables()
+        };
+        let mut scores: Vec<&Score> = run.scores.iter().collect();
+        scores.sort_by_key(|it| it.key);
+        let folder = tempfile::tempdir().unwrap();
+        let mut of_cases = CaseTables::begin(folder.path(), &tables).unwrap();
+        for group in scores.chunks(5) {
+            of_cases.add(&tables, group).unwrap();
+        }
+        of_cases.finish(&tables).unwrap();
+        for table in crate::table::encode::tables(&tables, &run.scores) {
+            let back = read_table(folder.path(), &table.name).unwrap();
+            assert_eq!(back, table);
+            let path = table_path(folder.path(), &table.name);
+            let (mut rows, mut n_groups) = (0, 0);
+            read_groups(&path, &table.name, Some(&["run"]), |it| {
+                assert_eq!(it.columns.len(), 1);
+                rows += it.n_rows;
+                n_groups += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(rows, table.n_rows, "{}", table.name);
+            if table.name == "cases" {
+                assert_eq!(n_groups, 3, "12 cases, 5 at a time");
+            }
+        }
+    }
+
+    /// A summary may come from memory, from a whole run or from its row groups.
+    #[test]
+    fn a_summary_is_the_same_wherever_it_comes_from() {
+        for run in [Run::new(), Run::empty()] {
+            let folder = written(&run);
+            let mut tallies = Tallies::default();
+            let mut scores: Vec<&Score> = run.scores.iter().collect();
+            scores.sort_by_key(|it| it.key);
+            scores.iter().for_each(|it| tallies.add(&run.tables(), it));
+            let manifest = fixture::manifest();
+            let expected = summary(folder.path(), manifest, &run.tables(), tallies).unwrap();
+            assert_eq!(read_summary(folder.path()).unwrap(), expected);
+            assert_eq!(read_back(folder.path()).unwrap().summary(), expected);
+            let n_unscored: usize = expected.cells.iter().map(CellTally::n_unscored).sum();
+            assert_eq!(n_unscored, usize::from(!run.scores.is_empty()));
+        }
+    }
+
+    #[test]
+    fn tables_that_are_not_finished_leave_nothing() {
+        let run = Run::new();
+        let folder = tempfile::tempdir().unwrap();
+        let mut tables = CaseTables::begin(folder.path(), &run.tables()).unwrap();
+        tables.add(&run.tables(), &[&run.scores[0]]).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        drop(tables);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
     #[test]
     fn nothing_but_the_tables_is_left_in_the_folder() {
         let run = Run::new();
-        let folder = written(&run.tables());
+        let folder = written(&run);
         let names = std::fs::read_dir(folder.path()).unwrap();
         let mut names: Vec<String> = names
             .map(|it| it.unwrap().file_name().into_string().unwrap())
@@ -240,7 +432,7 @@ mod tests {
     #[test]
     fn a_table_that_cannot_be_used_says_which_and_why() {
         let run = Run::new();
-        let folder = written(&run.tables());
+        let folder = written(&run);
         let cases = table_path(folder.path(), "cases");
         let error = |bytes: &[u8]| {
             std::fs::write(&cases, bytes).unwrap();
@@ -281,7 +473,7 @@ mod tests {
     #[test]
     fn another_schema_version_is_named() {
         let run = Run::new();
-        let folder = written(&run.tables());
+        let folder = written(&run);
         let path = table_path(folder.path(), "metrics");
         let mut frame = frame(&read_table(folder.path(), "metrics").unwrap()).unwrap();
         let pairs = [(VERSION_KEY, "99"), (TABLE_KEY, "metrics")];
@@ -319,7 +511,7 @@ mod tests {
                 "holds unknown \"fine\" in row 1",
             ),
         ] {
-            let folder = written(&run.tables());
+            let folder = written(&run);
             let mut table = read_table(folder.path(), "cases").unwrap();
             assert_eq!(table.columns[6].name, "status");
             change(&mut table);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod bad_experiments;
+mod batches;
 mod builtin;
 mod commands;
 mod engine_goldens;

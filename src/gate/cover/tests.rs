@@ -196,10 +196,12 @@ fn missing_scores_count_against_the_candidate_as_far_as_they_are_tolerated() {
         .filter(|it| !matches!(it.source, crate::metric::Source::Likelihood(_)))
         .position(|it| it.name == run.metrics[acc].metric.name)
         .unwrap();
-    for case in &mut run.cells[0][..6] {
-        case.values[slot] = None;
-        case.status = Status::ContextOverflow;
-    }
+    run.cells[0].edit_each(|index, case| {
+        if index < 6 {
+            case.values[slot] = None;
+            case.status = Status::ContextOverflow;
+        }
+    });
     let state = |rule: &str| {
         let gate =
             format!("[[gates]]\nmetric = 'acc'\nvariant = 'bare'\ncompare = 'baseline'\n{rule}\n");

@@ -1,10 +1,13 @@
 //! The shapes of evidence in JSON, and the way from them to evidence, every part checked.
 
-use serde::de::{Deserializer, Error as _};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CaseEvidence, Evidence, ExampleEvidence, MetricEvidence, ModelEvidence, ShortDigest,
+    CaseEvidence, Cases, Evidence, ExampleEvidence, MetricEvidence, ModelEvidence, ShortDigest,
     VariantEvidence,
 };
 use crate::metric::{Metric, Recipe, Unit, Value};
@@ -22,7 +25,8 @@ pub(super) struct DocumentDoc {
     pub(super) replaced: Option<ReplacedDoc>,
     pub(super) evidence: EvidenceDoc,
     pub(super) anchor: Option<EvidenceDoc>,
-    pub(super) digest: String,
+    #[serde(rename = "digest")]
+    _digest: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +49,7 @@ pub(super) struct EvidenceDoc {
     models: Vec<ModelDoc>,
     variants: Vec<VariantDoc>,
     metrics: Vec<MetricDoc>,
-    examples: Vec<ExampleDoc>,
+    examples: ExamplesDoc,
     cells: Vec<CellDoc>,
 }
 
@@ -101,7 +105,7 @@ struct ExampleDoc(
 struct CellDoc {
     model: String,
     variant: String,
-    cases: Vec<CaseDoc>,
+    cases: CasesDoc,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +118,85 @@ struct CaseDoc(
     Option<(Exact, usize, usize, bool, bool)>,
     Vec<Option<ValueDoc>>,
 );
+
+/// All examples; as texts they would take several times the memory.
+struct ExamplesDoc(Vec<ExampleEvidence>);
+
+impl<'de> Deserialize<'de> for ExamplesDoc {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut examples = Vec::new();
+        deserializer.deserialize_seq(each(|it: ExampleDoc| {
+            examples.push(it.read()?);
+            Ok(())
+        }))?;
+        Ok(Self(examples))
+    }
+}
+
+/// The cases of a cell, each made evidence as it is read.
+#[derive(Default)]
+struct CasesDoc {
+    ids: Texts,
+    cases: Cases,
+}
+
+impl<'de> Deserialize<'de> for CasesDoc {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut read = Self::default();
+        deserializer.deserialize_seq(each(|it: CaseDoc| {
+            read.ids.push(&it.0);
+            read.cases.push(it.read()?);
+            Ok(())
+        }))?;
+        Ok(read)
+    }
+}
+
+/// Takes the entries of a list one by one.
+struct EachOf<T, F> {
+    take: F,
+    entry: PhantomData<T>,
+}
+
+fn each<T, F: FnMut(T) -> Result<(), String>>(take: F) -> EachOf<T, F> {
+    let entry = PhantomData;
+    EachOf { take, entry }
+}
+
+impl<'de, T: Deserialize<'de>, F: FnMut(T) -> Result<(), String>> Visitor<'de> for EachOf<T, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(entry) = list.next_element()? {
+            (self.take)(entry).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+/// Many short texts behind one another.
+#[derive(Default)]
+struct Texts {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let places = starts.zip(&self.ends);
+        places.map(|(start, end)| &self.text[*start..*end])
+    }
+}
 
 /// A number that is read to the bit: serde's own way to f64 may be off by the last one.
 #[derive(Clone, Copy)]
@@ -165,24 +248,21 @@ impl EvidenceDoc {
                     "the cases of `{variant}` on `{model}` are out of place"
                 ));
             }
-            let ids = cell.cases.iter().zip(&self.examples);
-            if let Some((case, example)) = ids.into_iter().find(|(it, example)| it.0 != example.0) {
-                let (case, example) = (&case.0, &example.0);
+            let examples = &self.examples.0;
+            let mut ids = cell.cases.ids.iter().zip(examples);
+            if let Some((case, example)) = ids.find(|(it, example)| *it != example.id) {
+                let example = &example.id;
                 return Err(format!(
                     "a case of `{case}` stands in the place of `{example}`"
                 ));
             }
         }
         let metrics = self.metrics.into_iter().map(MetricDoc::read);
-        let examples = self.examples.into_iter().map(ExampleDoc::read);
-        let cells = self.cells.into_iter().map(|cell| {
-            let cases = cell.cases.into_iter().map(CaseDoc::read);
-            cases.collect::<Result<Vec<CaseEvidence>, String>>()
-        });
+        let cells = self.cells.into_iter().map(|it| it.cases.cases);
         let evidence = Evidence {
             metrics: metrics.collect::<Result<_, _>>()?,
-            examples: examples.collect::<Result<_, _>>()?,
-            cells: cells.collect::<Result<_, _>>()?,
+            cells: cells.collect(),
+            examples: self.examples.0,
             experiment: self.experiment,
             run: self.run,
             is_finished: self.is_finished,

@@ -7,19 +7,29 @@ use super::*;
 use crate::compare::{RunsOptions, runs, sketch};
 use crate::score::Status;
 
-fn document(evidence: Evidence) -> Document {
+fn document(evidence: Evidence) -> Document<'static> {
     Document {
         kind: "evidence".to_owned(),
         name: String::new(),
         saved_at: String::new(),
         replaced: None,
-        evidence,
+        evidence: Cow::Owned(evidence),
         anchor: None,
     }
 }
 
+fn encoded(document: &Document<'_>) -> (String, String) {
+    let mut text = Vec::new();
+    let digest = encode(document, &mut text).unwrap();
+    (String::from_utf8(text).unwrap(), digest)
+}
+
+fn decode(text: &str) -> Result<(Document<'static>, String), TextError> {
+    super::decode(&mut std::io::Cursor::new(text))
+}
+
 fn text(evidence: Evidence) -> String {
-    encode(&document(evidence)).unwrap().0
+    encoded(&document(evidence)).0
 }
 
 /// A text whose digest is right, whatever else it says.
@@ -32,9 +42,11 @@ fn sealed(text: &str) -> String {
 #[test]
 fn the_form_of_a_file_is_kept() {
     let mut evidence = sketch::run("20260101-120000-abcd", 2, [0.0, 0.125]);
-    evidence.cells[1][1].status = Status::ContextOverflow;
-    evidence.cells[1][1].likelihood = None;
-    evidence.cells[1][1].likelihood_digest = None;
+    evidence.cells[1].edit(1, |case| {
+        case.status = Status::ContextOverflow;
+        case.likelihood = None;
+        case.likelihood_digest = None;
+    });
     evidence.examples[0].cluster = Some("page \"1\"\n".to_owned());
     insta::assert_snapshot!(text(evidence));
 }
@@ -46,7 +58,13 @@ fn a_comparison_through_a_file_is_the_same_to_the_bit() {
         sketch::run("b", 60, [0.1, 0.01]),
         sketch::run("a", 60, [0.0, 0.0]),
     );
-    let back = |evidence: &Evidence| decode(&text(evidence.clone())).unwrap().0.evidence;
+    let back = |evidence: &Evidence| {
+        decode(&text(evidence.clone()))
+            .unwrap()
+            .0
+            .evidence
+            .into_owned()
+    };
     let options = RunsOptions::default();
     let direct = runs(&one, &other, &options).unwrap();
     let through = runs(&back(&one), &back(&other), &options).unwrap();
@@ -99,7 +117,7 @@ proptest! {
             example.cluster.clone_from(&cluster);
         }
         let (mut numbers, mut missing) = (numbers.into_iter().cycle(), missing.into_iter().cycle());
-        for case in evidence.cells.iter_mut().flatten() {
+        let mut change = |_: usize, case: &mut CaseEvidence| {
             if let Some(likelihood) = &mut case.likelihood {
                 likelihood.loglikelihood = numbers.next().unwrap();
             }
@@ -117,6 +135,9 @@ proptest! {
                     *value = None;
                 }
             }
+        };
+        for cell in &mut evidence.cells {
+            cell.edit_each(&mut change);
         }
         let document = Document {
             kind: "baseline".to_owned(),
@@ -124,13 +145,13 @@ proptest! {
             saved_at: "2026-01-01T00:00:00Z".to_owned(),
             replaced: Some(("r".to_owned(), "d".to_owned())),
             anchor: Some(evidence.clone()),
-            evidence,
+            evidence: Cow::Owned(evidence),
         };
-        let (text, digest) = encode(&document).unwrap();
+        let (text, digest) = encoded(&document);
         let (back, read) = decode(&text).unwrap();
         prop_assert_eq!(&back, &document);
         prop_assert_eq!(read, digest);
-        prop_assert_eq!(encode(&back).unwrap().0, text);
+        prop_assert_eq!(encoded(&back).0, text);
     }
 }
 
@@ -139,8 +160,7 @@ proptest! {
 fn line_ends_do_not_matter() {
     let text = text(sketch::run("a", 3, [0.0, 0.0]));
     let other = text.replace('\n', "\r\n");
-    assert_eq!(decode(&text), decode(&other));
-    assert!(decode(&other).is_ok());
+    assert_eq!(decode(&text).unwrap(), decode(&other).unwrap());
 }
 
 #[test]
@@ -255,17 +275,17 @@ fn a_file_that_says_nonsense_is_refused_with_its_place() {
 fn another_version_or_file_is_named() {
     let text = text(sketch::run("a", 2, [0.0, 0.0]));
     let newer = text.replace("\"schema_version\": 1", "\"schema_version\": 2");
-    assert_eq!(decode(&newer), Err(TextError::Version("2".to_owned())));
+    assert!(matches!(decode(&newer), Err(TextError::Version(it)) if it == "2"));
     for other in ["", "{}", "\u{feff}{", "PAR1", "{\"schema_version\": 1}"] {
-        assert_eq!(decode(other), Err(TextError::Foreign), "{other}");
+        assert!(matches!(decode(other), Err(TextError::Foreign)), "{other}");
     }
     let edited = text.replace("0.30000000000000004", "0.3");
-    assert_eq!(decode(&edited), Err(TextError::Edited));
+    assert!(matches!(decode(&edited), Err(TextError::Edited)));
 }
 
 #[test]
 fn what_would_be_refused_is_not_written() {
     let mut evidence = sketch::run("a", 2, [0.0, 0.0]);
     evidence.cells.pop();
-    assert!(encode(&document(evidence)).is_err());
+    assert!(check(&document(evidence)).is_err());
 }

@@ -23,6 +23,7 @@ mod readme;
 mod recipe;
 mod report;
 mod run;
+mod scale;
 mod slips;
 
 use std::fmt::Write as _;
