@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::engine::{Engine, EngineError, Rows, Stop};
 use crate::plan::{Case, CaseKey};
-use crate::request::{Outcome, Request, RequestKey, Work};
+use crate::request::{Failure, Outcome, Request, RequestKey, Work};
 use crate::store::{Store, StoreError};
 
 /// Bytes of cases, requests and answers that are in memory together.
@@ -175,6 +175,18 @@ impl Window {
         window
     }
 
+    /// Makes a failure of every request that the engine passed over.
+    ///
+    /// Engines answer everything unless they are stopped. A case that is not reported would
+    /// be missing from the tables, and the run would pass for a whole one.
+    fn give_up(&mut self) {
+        for outcome in self.outcomes.iter_mut().filter(|it| it.is_none()) {
+            *outcome = Some(Err(Failure::Engine {
+                message: "the request was not answered".to_owned(),
+            }));
+        }
+    }
+
     /// Takes an answer and calls `told` for everyone who waits for it.
     fn answer(&mut self, index: usize, outcome: Outcome, mut told: impl FnMut(usize)) {
         self.outcomes[index] = Some(outcome);
@@ -234,6 +246,9 @@ fn run_window(
     }
     tally.rows += engine_result?;
     flushed?;
+    if !stop.is_raised() {
+        window.give_up();
+    }
     for (case, indices) in cases.into_iter().zip(&window.of_case) {
         let outcomes: Option<Vec<Outcome>> = indices
             .iter()
@@ -251,8 +266,10 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::engine::Capabilities;
     use crate::engine::fake::FakeEngine;
     use crate::plan::{Priors, ScoredText};
+    use crate::request::Answerer;
 
     fn case(example: usize, tokens: &[u32]) -> Case {
         Case {
@@ -381,6 +398,54 @@ mod tests {
         }
         // Run one: two computed. Run two: the failure again, the answer from the store.
         assert_eq!(engine.n_computed(), 3);
+    }
+
+    /// An engine that passes over every request that begins with token 9.
+    struct Forgetful(FakeEngine);
+
+    impl Engine for Forgetful {
+        fn capabilities(&self) -> Capabilities {
+            self.0.capabilities()
+        }
+
+        fn answerer(&self) -> &Answerer {
+            self.0.answerer()
+        }
+
+        fn run(
+            &self,
+            requests: &[Request],
+            stop: &Stop,
+            deliver: &mut dyn FnMut(usize, Outcome),
+        ) -> Result<Rows, EngineError> {
+            self.0.run(requests, stop, &mut |index, outcome| {
+                if requests[index].tokens[0] != 9 {
+                    deliver(index, outcome);
+                }
+            })
+        }
+    }
+
+    /// A case that is not reported is neither scored nor failed: the run would pass for whole.
+    #[test]
+    fn what_the_engine_passes_over_is_a_failure() {
+        let (_folder, mut store) = store();
+        let cases = [case(0, &[1, 2, 3]), case(1, &[9, 4]), case(2, &[1, 4])];
+        let mut storage = Storage {
+            store: &mut store,
+            may_read: true,
+        };
+        let mut told = Vec::new();
+        run(
+            cases.into_iter(),
+            &Forgetful(FakeEngine::new(11, 16)),
+            &mut storage,
+            &Stop::new(),
+            &mut |_| {},
+            &mut |case, outcomes| told.push((case.key.example, outcomes[0].is_ok())),
+        )
+        .unwrap();
+        assert_eq!(told, [(0, true), (1, false), (2, true)]);
     }
 
     #[test]
