@@ -5,6 +5,7 @@
 
 mod check;
 mod check_reports;
+mod choices;
 mod compare;
 mod evidence;
 mod interrupt;
@@ -21,6 +22,7 @@ mod readme;
 mod recipe;
 mod report;
 mod run;
+mod unscored;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
