@@ -198,8 +198,13 @@ pub(crate) fn run_one(
     if let (Some(input), Shown::Ranking, false) = (&report, shown, measure.json) {
         output::result(&text::summary(input, style()))?;
     }
+    let mut exit = tell(measure, (file, plan), gates, &finished);
+    if finished.run.is_some() && report.is_none() {
+        // What cannot be reported is not judged either, so it must not pass.
+        exit = exit.worst(Exit::Incomplete);
+    }
     Ok(Ran {
-        exit: tell(measure, (file, plan), gates, &finished),
+        exit,
         run: finished.run.map(|it| it.manifest.run),
         report,
         evidence: finished.evidence,

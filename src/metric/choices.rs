@@ -164,6 +164,8 @@ pub(super) fn majority_share<R: AsRef<[f64]>>(targets: &[R]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn choice(loglikelihood: f64, text: &str, is_target: bool) -> ChoiceScore {
@@ -270,5 +272,115 @@ mod tests {
         // Class 2 never occurs. Mean 11/15.
         let sums = [2.0, 3.0, 2.0, 1.0, 1.0, 2.0, 0.0, 0.0, 0.0];
         assert!((macro_f1(&sums) - 11.0 / 15.0).abs() < 1e-12);
+    }
+
+    /// The metrics of choices that a single example has.
+    const PER_EXAMPLE: [MetricName; 7] = [
+        MetricName::Acc,
+        MetricName::AccNorm,
+        MetricName::AccBytes,
+        MetricName::AccCalibrated,
+        MetricName::AccPmi,
+        MetricName::AccNoContext,
+        MetricName::Brier,
+    ];
+
+    /// Two to six choices with different scores, lengths and priors, one of them right; and an
+    /// order for them.
+    fn choices_and_order() -> impl Strategy<Value = (Vec<ChoiceScore>, Vec<usize>)> {
+        // Which of equals is predicted is a matter of order, and tested above. The exponential
+        // of a fraction is no fraction, so that none are equal, by character or byte either.
+        let number = |step: u32| -(f64::from(step) / 1009.0).exp();
+        let steps = prop::collection::btree_set(1u32..10_007, 2..7);
+        let steps = steps.prop_map(|it| it.into_iter().collect::<Vec<_>>());
+        let choices = steps.prop_shuffle().prop_flat_map(|steps| {
+            let n = steps.len();
+            let text = prop::sample::select(vec!["a", "éé", "yes", "a longer choice", "日本"]);
+            (
+                Just(steps),
+                prop::collection::vec((text, 1u32..1000), n),
+                0..n,
+            )
+        });
+        let choices = choices.prop_map(move |(steps, details, target)| {
+            let each = steps.into_iter().zip(details).enumerate();
+            each.map(|(i, (step, (text, prior)))| ChoiceScore {
+                text: format!("{text} {i}"),
+                is_target: i == target,
+                loglikelihood: number(step),
+                n_tokens: 1,
+                prior: Some(f64::from(prior) / 1013.0),
+                // 10,007 is prime, so this is another order of different steps.
+                unconditional: Some(number(step * 7919 % 10_007)),
+            })
+            .collect::<Vec<_>>()
+        });
+        choices.prop_flat_map(|choices| {
+            let order: Vec<usize> = (0..choices.len()).collect();
+            (Just(choices), Just(order).prop_shuffle())
+        })
+    }
+
+    fn in_order(choices: &[ChoiceScore], order: &[usize]) -> Vec<ChoiceScore> {
+        order.iter().map(|it| choices[*it].clone()).collect()
+    }
+
+    fn is_near(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-12
+    }
+
+    proptest! {
+        /// The order of the choices in the file is nobody's merit.
+        #[test]
+        fn another_order_of_the_choices_changes_no_metric(
+            (choices, order) in choices_and_order(),
+        ) {
+            let permuted = in_order(&choices, &order);
+            let predicted = predicted_choice(&permuted).map(|it| order[it]);
+            prop_assert_eq!(predicted, predicted_choice(&choices));
+            prop_assert_eq!(is_tie(&permuted), is_tie(&choices));
+            let shares = softmax(&loglikelihoods(&choices));
+            for (share, from) in softmax(&loglikelihoods(&permuted)).iter().zip(&order) {
+                prop_assert!(is_near(*share, shares[*from]), "{share} {}", shares[*from]);
+            }
+            for name in PER_EXAMPLE {
+                let (got, want) = (choice_value(name, &permuted), choice_value(name, &choices));
+                let (got, want) = (got.unwrap(), want.unwrap());
+                // Sums over the choices are added in another order.
+                prop_assert!(is_near(got, want), "{}: {} {}", name, got, want);
+            }
+        }
+
+        /// Over several examples, each class keeps its counts wherever it stands.
+        #[test]
+        fn another_order_of_the_classes_changes_no_f1(
+            outcomes in prop::collection::vec((0usize..4, 0usize..4), 1..40),
+            order in Just(vec![0usize, 1, 2, 3]).prop_shuffle(),
+        ) {
+            let sums = |order: &[usize]| {
+                let mut sums = vec![0.0; 12];
+                let mut right = vec![0.0; 4];
+                for (target, predicted) in &outcomes {
+                    let choices: Vec<ChoiceScore> = (0..4)
+                        .map(|it| choice(-f64::from(u8::from(it != *predicted)), "a", it == *target))
+                        .collect();
+                    let choices = in_order(&choices, order);
+                    let add = |name, to: &mut [f64]| {
+                        let statistics = choice_statistics(name, 4, &choices).unwrap();
+                        to.iter_mut().zip(statistics).for_each(|(sum, it)| *sum += it);
+                    };
+                    add(MetricName::MacroF1, &mut sums);
+                    add(MetricName::AccMajority, &mut right);
+                }
+                (sums, right)
+            };
+            let (plain, right) = sums(&[0, 1, 2, 3]);
+            let (permuted, right_permuted) = sums(&order);
+            for (place, from) in order.iter().enumerate() {
+                prop_assert_eq!(&permuted[3 * place..][..3], &plain[3 * from..][..3]);
+                prop_assert_eq!(right_permuted[place], right[*from]);
+            }
+            prop_assert!(is_near(macro_f1(&permuted), macro_f1(&plain)));
+        }
     }
 }

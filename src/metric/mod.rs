@@ -10,6 +10,8 @@
 mod choices;
 mod recipe;
 mod source;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use crate::experiment::{MetricName, MetricOptions, MetricSpec, Requires};
@@ -434,67 +436,5 @@ impl Metric {
             interval: None,
             n,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::experiment::{Overlay, parse};
-    use crate::text_metric::{BleuTokenizer, TextMetric};
-
-    /// The metrics of a small experiment with these tables.
-    pub(super) fn specs(metrics: &str) -> Vec<MetricSpec> {
-        let text = format!(
-            "[experiment]\nname = 'x'\n[models.smol]\nsource = 'builtin:smol'\n[dataset]\n\
-             path = 'd.jsonl'\ntarget = '{{{{ fr }}}}'\nchoices = ['a', 'b']\n[variants.bare]\n\
-             template = '{{{{ en }}}}'\n[generation]\nmax_tokens = 1\n{metrics}\n"
-        );
-        let overlay = Overlay {
-            profile: None,
-            set: Vec::new(),
-        };
-        let (experiment, _) = parse(Path::new("x.toml"), text, &overlay)
-            .unwrap_or_else(|problems| panic!("{metrics}: {problems:?}"));
-        experiment.spec.metrics
-    }
-
-    fn names(uses: &str) -> Vec<(String, Kind)> {
-        let declared = specs(&format!("[[metrics]]\nuse = {uses}"));
-        let judge = |spec: &MetricSpec| {
-            let bleu = TextMetric::Bleu {
-                tokenize: BleuTokenizer::V13a,
-            };
-            TextJudge::new(Some(spec.name.clone()), bleu, None, None).unwrap()
-        };
-        let judges: Vec<TextJudge> = declared.iter().map(judge).collect();
-        let facts = Facts {
-            has_target: false,
-            has_choices: false,
-            n_fixed_choices: None,
-            n_repeats: 1,
-            judges: &judges,
-            declared: &declared,
-            references: ReferenceCount::of([1]),
-        };
-        let list = Metric::list(&facts);
-        list.into_iter()
-            .map(|it| (it.name.clone(), it.kind()))
-            .collect()
-    }
-
-    /// It once gave the corpus's BLEU under that name.
-    #[test]
-    fn sentence_bleu_is_the_mean_of_its_cases_however_it_is_asked_for() {
-        let named = |list: &[(&str, Kind)]| -> Vec<(String, Kind)> {
-            list.iter().map(|it| (it.0.to_owned(), it.1)).collect()
-        };
-        let corpus = ("bleu", Kind::Corpus);
-        let cases = ("sentence_bleu", Kind::Mean);
-        assert_eq!(names("'bleu'"), named(&[corpus, cases]));
-        assert_eq!(names("'sentence_bleu'"), named(&[cases]));
-        assert_eq!(names("['bleu', 'sentence_bleu']"), named(&[corpus, cases]));
     }
 }

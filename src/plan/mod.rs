@@ -9,6 +9,8 @@
 mod answers;
 mod case;
 mod cases;
+#[cfg(test)]
+mod closed_form;
 mod contains;
 mod data;
 mod files;

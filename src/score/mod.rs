@@ -10,9 +10,11 @@
 
 mod judges;
 mod priors;
+#[cfg(test)]
+mod tests;
 
 use crate::plan::{Asked, Case, CaseKey, ScoredText};
-use crate::request::{Failure, FinishReason, Outcome, Response};
+use crate::request::{Failure, FinishReason, Outcome, Request, Response, Work};
 use crate::text_metric::{CaseJudgement, TextJudge, TextMetricError};
 
 pub use judges::{conditions, judges};
@@ -266,7 +268,10 @@ fn read_scored(
             read.likelihood = Some(text.likelihood(scored));
         }
         if let Some(choice_index) = scored.choice_index {
-            debug_assert_eq!(choice_index, read.choices.len(), "choices come in order");
+            debug_assert!(
+                !is_complete || choice_index == read.choices.len(),
+                "choices come in order"
+            );
             read.choices.push(ChoiceScore {
                 text: scored.text.clone(),
                 is_target: scored.is_target,
@@ -338,7 +343,10 @@ fn read_generation(
             n_tokens: tokens.len(),
         })),
         Some(Err(failure)) => Err(failure),
-        _ => Ok(None),
+        // A case without what it asked for would pass for one that has all its answers.
+        Some(Ok(Response::Loglikelihood { .. })) | None => Err(Failure::Engine {
+            message: "a generation was answered with something else".to_owned(),
+        }),
     }
 }
 
@@ -388,6 +396,10 @@ fn read_asked(
                 logprobs,
                 is_argmax,
             })) => {
+                if let Err(err) = check(request, &logprobs, &is_argmax) {
+                    failure.get_or_insert(err);
+                    continue;
+                }
                 let first = request.tokens.len() - logprobs.len();
                 for (i, (logprob, is_argmax)) in logprobs.into_iter().zip(is_argmax).enumerate() {
                     // Summed in f64 and in token order: in f32 the order of addition
@@ -413,129 +425,33 @@ fn read_asked(
             }
         }
     }
-    if read.loglikelihood.is_nan() {
-        failure.get_or_insert(Failure::NonFinite);
-    }
     failure.map_or(Ok(read), Err)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::plan::Priors;
-    use crate::request::{GenerationParams, Request, Sampling};
-    use crate::text_metric::{ContainsMode, TextMetric};
-
-    fn choice(index: usize, is_target: bool) -> ScoredText {
-        ScoredText {
-            choice_index: Some(index),
-            is_target,
-            text: format!("choice {index}"),
-            boundary_merge: false,
-            requests: Ok(vec![Request::loglikelihood([1, 2, 3], 1)]),
-        }
-    }
-
-    fn case(scored: Vec<ScoredText>, with_generation: bool) -> Case {
-        let params = GenerationParams {
-            max_tokens: 4,
-            stop: vec![],
-            sampling: Sampling::Greedy,
-            repetition_penalty: 1.0,
-        };
-        Case {
-            key: CaseKey {
-                model: 0,
-                variant: 0,
-                example: 0,
-                repeat: 0,
-            },
-            prompt: String::new(),
-            n_context_tokens: 1,
-            scored,
-            generation: with_generation.then(|| Ok(Request::generation([1], Arc::new(params)))),
-            priors: Priors::default(),
-            n_dropped_shots: 0,
-            n_truncated_tokens: 0,
-        }
-    }
-
-    fn answer(logprobs: [f32; 2]) -> Response {
-        Response::Loglikelihood {
-            logprobs: logprobs.to_vec(),
-            is_argmax: vec![true, false],
-        }
-    }
-
-    const NO_JUDGES: Key<'static> = Key {
-        references: &[],
-        judges: &[],
-        conditions: &[],
-        keep_tokens: false,
+/// Whether an answer is one to the request: a logprob and a flag for every scored token, and
+/// each of them the logarithm of a probability.
+///
+/// Engines promise both; what broke the promise would otherwise become a number like any other.
+fn check(request: &Request, logprobs: &[f32], is_argmax: &[bool]) -> Result<(), Failure> {
+    let n_scored = match request.work {
+        Work::Loglikelihood { first_scored } => request.tokens.len() - first_scored,
+        Work::Generation(_) => 0,
     };
-
-    #[test]
-    fn a_loglikelihood_is_the_sum_of_its_tokens() {
-        let case = case(vec![choice(0, true), choice(1, false)], false);
-        let outcomes = vec![
-            Ok(answer([-0.5, -0.25])),
-            Ok(answer([-1.0, f32::NEG_INFINITY])),
-        ];
-        let score = score(case, outcomes, &NO_JUDGES);
-        assert_eq!(score.status, Status::Ok, "-inf is legal for a wrong choice");
-        let likelihood = score.likelihood.unwrap();
-        assert_eq!((likelihood.loglikelihood, likelihood.n_tokens), (-0.75, 2));
-        assert!(!likelihood.greedy_match);
-        assert_eq!(score.choices[1].loglikelihood, f64::NEG_INFINITY);
-    }
-
-    /// A missing answer is neither right nor wrong.
-    #[test]
-    fn a_ranking_without_all_its_choices_is_none() {
-        for (outcomes, status) in [
-            (
-                vec![Ok(answer([-0.5, -0.25])), Err(Failure::NonFinite)],
-                Status::NonFinite,
+    if logprobs.len() != n_scored || is_argmax.len() != n_scored {
+        return Err(Failure::Engine {
+            message: format!(
+                "{n_scored} tokens were to be scored, and {} were",
+                logprobs.len()
             ),
-            (
-                vec![
-                    Ok(answer([-0.5, f32::NEG_INFINITY])),
-                    Ok(answer([-1.0, -1.0])),
-                ],
-                Status::ZeroProbability,
-            ),
-        ] {
-            let case = case(vec![choice(0, true), choice(1, false)], false);
-            let score = score(case, outcomes, &NO_JUDGES);
-            assert_eq!(score.status, status);
-            assert!(score.choices.is_empty() && score.likelihood.is_none());
-        }
-    }
-
-    /// It must not fall back to looking for the target.
-    #[test]
-    fn a_generation_that_cannot_be_judged_is_unscored() {
-        let generated = Ok(Response::Generation {
-            tokens: vec![5],
-            text: "tea".to_owned(),
-            finish_reason: FinishReason::Eos,
         });
-        let metric = TextMetric::Contains {
-            values: None,
-            mode: ContainsMode::Any,
-            ignore_case: false,
-        };
-        let judges = [TextJudge::new(None, metric, None, None).unwrap()];
-        let key = Key {
-            references: &["tea".to_owned()],
-            judges: &judges,
-            conditions: &[Err(TextMetricError::NoValues)],
-            keep_tokens: false,
-        };
-        let score = score(case(vec![], true), vec![generated], &key);
-        assert_eq!(score.judgements, [None]);
-        assert_eq!(score.status, Status::EngineError);
+    }
+    if logprobs.iter().any(|it| it.is_nan()) {
+        return Err(Failure::NonFinite);
+    }
+    match logprobs.iter().find(|it| 0.0 < **it) {
+        Some(logprob) => Err(Failure::Engine {
+            message: format!("{logprob} is no logarithm of a probability"),
+        }),
+        None => Ok(()),
     }
 }

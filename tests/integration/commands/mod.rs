@@ -5,6 +5,7 @@
 
 mod check;
 mod check_reports;
+mod choices;
 mod compare;
 mod evidence;
 mod hard_texts;
@@ -25,6 +26,7 @@ mod report;
 mod run;
 mod scale;
 mod slips;
+mod unscored;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

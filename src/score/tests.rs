@@ -1,0 +1,260 @@
+//! Answers to scores, and what is no answer.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::plan::Priors;
+use crate::request::{GenerationParams, Sampling};
+use crate::text_metric::{ContainsMode, TextMetric};
+
+fn choice(index: usize, is_target: bool) -> ScoredText {
+    ScoredText {
+        choice_index: Some(index),
+        is_target,
+        text: format!("choice {index}"),
+        boundary_merge: false,
+        requests: Ok(vec![Request::loglikelihood([1, 2, 3], 1)]),
+    }
+}
+
+fn case(scored: Vec<ScoredText>, with_generation: bool) -> Case {
+    let params = GenerationParams {
+        max_tokens: 4,
+        stop: vec![],
+        sampling: Sampling::Greedy,
+        repetition_penalty: 1.0,
+    };
+    Case {
+        key: CaseKey {
+            model: 0,
+            variant: 0,
+            example: 0,
+            repeat: 0,
+        },
+        prompt: String::new(),
+        n_context_tokens: 1,
+        scored,
+        generation: with_generation.then(|| Ok(Request::generation([1], Arc::new(params)))),
+        priors: Priors::default(),
+        n_dropped_shots: 0,
+        n_truncated_tokens: 0,
+    }
+}
+
+fn answer(logprobs: [f32; 2]) -> Response {
+    Response::Loglikelihood {
+        logprobs: logprobs.to_vec(),
+        is_argmax: vec![true, false],
+    }
+}
+
+const NO_JUDGES: Key<'static> = Key {
+    references: &[],
+    judges: &[],
+    conditions: &[],
+    keep_tokens: false,
+};
+
+#[test]
+fn a_loglikelihood_is_the_sum_of_its_tokens() {
+    let case = case(vec![choice(0, true), choice(1, false)], false);
+    let outcomes = vec![
+        Ok(answer([-0.5, -0.25])),
+        Ok(answer([-1.0, f32::NEG_INFINITY])),
+    ];
+    let score = score(case, outcomes, &NO_JUDGES);
+    assert_eq!(score.status, Status::Ok, "-inf is legal for a wrong choice");
+    let likelihood = score.likelihood.unwrap();
+    assert_eq!((likelihood.loglikelihood, likelihood.n_tokens), (-0.75, 2));
+    assert!(!likelihood.greedy_match);
+    assert_eq!(score.choices[1].loglikelihood, f64::NEG_INFINITY);
+}
+
+/// A missing answer is neither right nor wrong.
+#[test]
+fn a_ranking_without_all_its_choices_is_none() {
+    for (outcomes, status) in [
+        (
+            vec![Ok(answer([-0.5, -0.25])), Err(Failure::NonFinite)],
+            Status::NonFinite,
+        ),
+        (
+            vec![
+                Ok(answer([-0.5, f32::NEG_INFINITY])),
+                Ok(answer([-1.0, -1.0])),
+            ],
+            Status::ZeroProbability,
+        ),
+    ] {
+        let case = case(vec![choice(0, true), choice(1, false)], false);
+        let score = score(case, outcomes, &NO_JUDGES);
+        assert_eq!(score.status, status);
+        assert!(score.choices.is_empty() && score.likelihood.is_none());
+    }
+}
+
+/// It must not fall back to looking for the target.
+#[test]
+fn a_generation_that_cannot_be_judged_is_unscored() {
+    let generated = Ok(Response::Generation {
+        tokens: vec![5],
+        text: "tea".to_owned(),
+        finish_reason: FinishReason::Eos,
+    });
+    let metric = TextMetric::Contains {
+        values: None,
+        mode: ContainsMode::Any,
+        ignore_case: false,
+    };
+    let judges = [TextJudge::new(None, metric, None, None).unwrap()];
+    let key = Key {
+        references: &["tea".to_owned()],
+        judges: &judges,
+        conditions: &[Err(TextMetricError::NoValues)],
+        keep_tokens: false,
+    };
+    let score = score(case(vec![], true), vec![generated], &key);
+    assert_eq!(score.judgements, [None]);
+    assert_eq!(score.status, Status::EngineError);
+}
+
+/// Everything that is no answer to what was asked makes the case one without a score.
+#[test]
+fn what_is_no_answer_is_never_a_score() {
+    let loglikelihood = |logprobs: &[f32], is_argmax: &[bool]| {
+        Ok(Response::Loglikelihood {
+            logprobs: logprobs.to_vec(),
+            is_argmax: is_argmax.to_vec(),
+        })
+    };
+    let generation = || {
+        Ok(Response::Generation {
+            tokens: vec![5],
+            text: "tea".to_owned(),
+            finish_reason: FinishReason::Eos,
+        })
+    };
+    let (flags, overflow) = (
+        [true, false],
+        Failure::ContextOverflow {
+            needed: 9,
+            n_context: 8,
+        },
+    );
+    let texts = [
+        (None, Status::EngineError),
+        (Some(generation()), Status::EngineError),
+        (Some(loglikelihood(&[], &[])), Status::EngineError),
+        (Some(loglikelihood(&[-1.0], &[true])), Status::EngineError),
+        (
+            Some(loglikelihood(&[-1.0; 3], &[true; 3])),
+            Status::EngineError,
+        ),
+        (
+            Some(loglikelihood(&[-1.0; 2], &[true])),
+            Status::EngineError,
+        ),
+        (
+            Some(loglikelihood(&[-1.0, 0.5], &flags)),
+            Status::EngineError,
+        ),
+        (
+            Some(loglikelihood(&[-1.0, f32::INFINITY], &flags)),
+            Status::EngineError,
+        ),
+        (
+            Some(loglikelihood(&[f32::NAN, -1.0], &flags)),
+            Status::NonFinite,
+        ),
+        (Some(Err(Failure::NonFinite)), Status::NonFinite),
+        (Some(Err(overflow.clone())), Status::ContextOverflow),
+    ];
+    for (outcome, status) in texts {
+        let shown = format!("{outcome:?}");
+        let target = ScoredText {
+            choice_index: None,
+            ..choice(0, true)
+        };
+        let outcomes = outcome.into_iter().collect();
+        let got = score(case(vec![target], false), outcomes, &NO_JUDGES);
+        assert_eq!(got.status, status, "{shown}");
+        assert!(got.message.is_some() && got.likelihood.is_none(), "{shown}");
+    }
+    let generations = [
+        (None, Status::EngineError),
+        (Some(loglikelihood(&[-1.0; 2], &flags)), Status::EngineError),
+        (Some(Err(Failure::NonFinite)), Status::NonFinite),
+        (Some(Err(overflow)), Status::ContextOverflow),
+    ];
+    for (outcome, status) in generations {
+        let shown = format!("{outcome:?}");
+        let outcomes = outcome.into_iter().collect();
+        let got = score(case(vec![], true), outcomes, &NO_JUDGES);
+        assert_eq!(got.status, status, "{shown}");
+        assert!(got.message.is_some() && got.generation.is_none(), "{shown}");
+    }
+}
+
+/// One case in which anything failed is one that failed, whatever came before or after.
+#[test]
+fn a_failure_anywhere_is_the_status_of_the_case() {
+    let generation = || {
+        Ok(Response::Generation {
+            tokens: vec![5],
+            text: "tea".to_owned(),
+            finish_reason: FinishReason::Eos,
+        })
+    };
+    let whole = || {
+        vec![
+            Ok(answer([-0.5, -0.25])),
+            Ok(answer([-1.0, -2.0])),
+            generation(),
+        ]
+    };
+    let choices = || case(vec![choice(0, true), choice(1, false)], true);
+    assert_eq!(score(choices(), whole(), &NO_JUDGES).status, Status::Ok);
+    for place in 0..3 {
+        let mut outcomes = whole();
+        outcomes[place] = Err(Failure::NonFinite);
+        let got = score(choices(), outcomes, &NO_JUDGES);
+        assert_eq!(got.status, Status::NonFinite, "{place}");
+        assert_eq!(got.choices.is_empty(), place < 2, "{place}");
+        // What was answered for others is theirs.
+        assert_eq!(got.generation.is_none(), place == 2, "{place}");
+    }
+}
+
+proptest! {
+    /// Permuting the choices permutes their scores, to the bit, and changes nothing else.
+    #[test]
+    fn permuting_choices_permutes_their_scores(
+        logprobs in prop::collection::vec(prop::array::uniform2(-30f32..=0.0), 2..7),
+        target in any::<prop::sample::Index>(),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let n = logprobs.len();
+        let target = target.index(n);
+        // A rotation that also swaps the first two, so that it is no mere rotation.
+        let mut order: Vec<usize> = (0..n).map(|it| (it + order.index(n)) % n).collect();
+        order.swap(0, 1);
+        let scored = |order: &[usize]| {
+            let texts = order.iter().enumerate().map(|(place, it)| ScoredText {
+                choice_index: Some(place),
+                text: format!("choice {it}"),
+                is_target: *it == target,
+                ..choice(0, false)
+            });
+            let outcomes = order.iter().map(|it| Ok(answer(logprobs[*it]))).collect();
+            score(case(texts.collect(), false), outcomes, &NO_JUDGES)
+        };
+        let plain = scored(&(0..n).collect::<Vec<usize>>());
+        let permuted = scored(&order);
+        prop_assert_eq!(permuted.likelihood, plain.likelihood);
+        prop_assert_eq!(permuted.status, plain.status);
+        let want: Vec<_> = order.iter().map(|it| plain.choices[*it].clone()).collect();
+        prop_assert_eq!(permuted.choices, want);
+    }
+}
