@@ -126,12 +126,15 @@ pub(crate) fn execute(
     let judges = score::judges(&plan.experiment.spec.metrics)?;
     let mut store = Store::open(&options.results.join(".store/responses.sqlite3"))?;
     let experiment = plan.experiment.spec.experiment.name.as_str();
-    let folder = RunFolder::take(options.results, experiment, &plan.digest().to_string())?;
-    let mut manifest = manifest(plan, &judges, &folder.id);
-    manifest.write(&folder.path)?;
+    let digest = plan.digest().to_string();
+    let mut manifest = manifest(plan, &judges);
+    let folder = RunFolder::take(options.results, experiment, &digest, |folder| {
+        manifest.run.clone_from(&folder.id);
+        Ok::<(), ExecuteError>(manifest.write(&folder.path)?)
+    })?;
     let toml = folder.path.join("experiment.toml");
     std::fs::write(&toml, &plan.experiment.resolved)
-        .map_err(|source| FolderError { path: toml, source })?;
+        .map_err(|source| FolderError::Write { path: toml, source })?;
     let work = Work {
         plan,
         judges,
@@ -378,7 +381,8 @@ fn evidence(
     )
 }
 
-fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
+/// The manifest of a run that begins now and has no id yet.
+fn manifest(plan: &Plan, judges: &[TextJudge]) -> Manifest {
     let spec = &plan.experiment.spec;
     let hex = |bytes: &[u8; 32]| Digest(*bytes).to_string();
     let record = |metric: &harness::metric::Metric| {
@@ -392,7 +396,7 @@ fn manifest(plan: &Plan, judges: &[TextJudge], id: &str) -> Manifest {
         schema_version: SCHEMA_VERSION,
         harness_version: env!("CARGO_PKG_VERSION").to_owned(),
         experiment: spec.experiment.name.as_str().to_owned(),
-        run: id.to_owned(),
+        run: String::new(),
         status: RunStatus::Running,
         digests: Digests {
             experiment: plan.experiment.digest.clone(),
