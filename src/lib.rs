@@ -20,6 +20,7 @@ pub mod metric;
 pub mod model;
 pub mod plan;
 pub mod query;
+pub mod reach;
 pub mod report;
 pub mod request;
 pub mod runner;

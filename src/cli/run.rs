@@ -236,7 +236,7 @@ fn plans(
     let selection = measure.selection.selection();
     let drafts: Vec<_> = files
         .iter()
-        .map(|file| (file, open::draft(file, &selection)))
+        .map(|file| (file, open::draft(file, &selection, &measure.inputs)))
         .collect();
     let mut models = OpenModels::default();
     let mut plans = Vec::new();

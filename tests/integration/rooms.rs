@@ -9,15 +9,23 @@ use std::fs;
 use std::path::Path;
 
 /// Every room with the rooms it may name, which all stand above it: data flows one way.
-const MAY_NAME: [(&str, &[&str]); 18] = [
-    ("experiment", &[]),
+const MAY_NAME: [(&str, &[&str]); 19] = [
+    ("reach", &[]),
+    ("experiment", &["reach"]),
     ("dataset", &[]),
     ("template", &["dataset"]),
-    ("model", &["experiment", "template"]),
+    ("model", &["reach", "experiment", "template"]),
     ("request", &[]),
     (
         "plan",
-        &["experiment", "dataset", "template", "model", "request"],
+        &[
+            "reach",
+            "experiment",
+            "dataset",
+            "template",
+            "model",
+            "request",
+        ],
     ),
     ("engine", &["request", "model"]),
     ("store", &["request"]),

@@ -21,6 +21,7 @@ mod readme;
 mod recipe;
 mod report;
 mod run;
+mod untrusted;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
