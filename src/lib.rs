@@ -18,6 +18,7 @@ pub mod experiment;
 pub mod gate;
 pub mod metric;
 pub mod model;
+pub mod parquet;
 pub mod plan;
 pub mod query;
 pub mod reach;

@@ -1,7 +1,7 @@
 //! Plain tables to Parquet files and back; the only place that knows polars here.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, Cursor, ErrorKind, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -10,7 +10,16 @@ use polars::prelude::{
     ParquetWriter, PolarsResult, SerReader, Series,
 };
 
+use crate::parquet::{self, Limits};
+
 use super::{Column, SCHEMA_VERSION, Table, TableError, Values, file};
+
+/// How much a table may unpack to, and how long its texts may be together once they stand in
+/// cells. A run of a hundred thousand examples stays far below.
+const LIMITS: Limits = Limits {
+    n_cells: 1 << 29,
+    n_bytes: 8 << 30,
+};
 
 /// The key of the schema version in a file's metadata.
 const VERSION_KEY: &str = "harness.schema_version";
@@ -65,8 +74,13 @@ pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError
         }
         Err(source) => return Err(TableError::Read { path, source }),
     };
+    let bytes = bytes(file, &path)?;
+    if let Err(err) = parquet::check(&bytes, LIMITS) {
+        let reason = err.to_string();
+        return Err(TableError::Damaged { path, reason });
+    }
     // The decoder can panic on a hostile file; that is a fault of the file.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, &path, name)));
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes, &path, name)));
     decoded.unwrap_or_else(|_| {
         Err(TableError::Damaged {
             path,
@@ -75,12 +89,31 @@ pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError
     })
 }
 
-fn decode(file: File, path: &Path, name: &str) -> Result<Table<'static>, TableError> {
+/// The bytes of a table's file, which must be a regular one.
+fn bytes(file: File, path: &Path) -> Result<Vec<u8>, TableError> {
+    let unreadable = |source| TableError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || LIMITS.n_bytes < metadata.len() {
+        return Err(TableError::Damaged {
+            path: path.to_owned(),
+            reason: format!("it is not a file of at most {} bytes", LIMITS.n_bytes),
+        });
+    }
+    let mut bytes = Vec::new();
+    let mut within = file.take(LIMITS.n_bytes);
+    within.read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+fn decode(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Table<'static>, TableError> {
     let damaged = |error: polars::prelude::PolarsError| TableError::Damaged {
         path: path.to_owned(),
         reason: printable(&error.to_string()),
     };
-    let mut reader = ParquetReader::new(file);
+    let mut reader = ParquetReader::new(Cursor::new(bytes));
     let metadata = reader.get_metadata().map_err(damaged)?;
     let pairs = metadata.key_value_metadata().as_deref().unwrap_or_default();
     let find = |key: &str| {
@@ -111,12 +144,25 @@ fn decode(file: File, path: &Path, name: &str) -> Result<Table<'static>, TableEr
         });
     }
     let frame = reader.finish().map_err(damaged)?;
+    let n_bytes = frame.columns().iter().map(text_bytes).sum::<u64>();
+    if LIMITS.n_bytes < n_bytes {
+        return Err(TableError::Damaged {
+            path: path.to_owned(),
+            reason: format!("its texts would take {n_bytes} bytes"),
+        });
+    }
     let columns = frame.columns().iter().map(|it| column(it, path, damaged));
     Ok(Table {
         name: name.to_owned(),
         n_rows: frame.height(),
         columns: columns.collect::<Result<_, _>>()?,
     })
+}
+
+/// How long a column's texts are together: one in a dictionary is repeated at no cost.
+fn text_bytes(column: &PolarsColumn) -> u64 {
+    let texts = column.str().into_iter().flat_map(|it| it.iter().flatten());
+    texts.map(|it| it.len() as u64).sum()
 }
 
 /// Text from a file that nobody vouches for, fit for a message.
@@ -276,6 +322,23 @@ mod tests {
             read_back(folder.path()),
             Err(TableError::Missing { .. })
         ));
+    }
+
+    /// Whatever its bytes are: a table or a refusal, and no room for more than it holds.
+    #[test]
+    fn a_damaged_table_is_read_or_refused() {
+        let run = Run::new();
+        let folder = written(&run.tables());
+        let path = table_path(folder.path(), "cases");
+        let good = std::fs::read(&path).unwrap();
+        let mut n_refused = 0;
+        for at in (0..good.len()).step_by(3) {
+            let mut damaged = good.clone();
+            damaged[at] ^= 0x80 | (at % 127) as u8;
+            std::fs::write(&path, damaged).unwrap();
+            n_refused += usize::from(read_table(folder.path(), "cases").is_err());
+        }
+        assert!(100 < n_refused, "{n_refused}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod bad_experiments;
 mod builtin;
 mod commands;
+mod damaged_parquet;
 mod engine_goldens;
 mod faults;
 mod formats;

@@ -9,10 +9,11 @@ use std::fs;
 use std::path::Path;
 
 /// Every room with the rooms it may name, which all stand above it: data flows one way.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     ("reach", &[]),
+    ("parquet", &[]),
     ("experiment", &["reach"]),
-    ("dataset", &[]),
+    ("dataset", &["parquet"]),
     ("template", &["dataset"]),
     ("model", &["reach", "experiment", "template"]),
     ("request", &[]),
@@ -36,7 +37,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
     ("metric", &["experiment", "score", "stats", "text_metric"]),
     ("compare", &["score", "metric", "stats"]),
     ("gate", &["experiment", "metric", "stats", "compare"]),
-    ("table", &["score", "metric", "stats", "compare"]),
+    ("table", &["parquet", "score", "metric", "stats", "compare"]),
     ("query", &["table"]),
     (
         "report",
