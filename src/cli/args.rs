@@ -15,8 +15,8 @@ use super::help;
 mod groups;
 
 pub(crate) use groups::{
-    ComparisonArgs, ComputeArgs, ResultsArgs, Selection, SelectionArgs, Setting, Verbosity,
-    VerbosityArgs,
+    ComparisonArgs, ComputeArgs, InputArgs, ResultsArgs, Selection, SelectionArgs, Setting,
+    Verbosity, VerbosityArgs,
 };
 
 /// The whole command line.
@@ -199,6 +199,9 @@ pub(crate) struct MeasureArgs {
     /// Which part of the experiments runs.
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
+    /// What may be read.
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
     /// Where results go.
     #[command(flatten)]
     pub(crate) results: ResultsArgs,
@@ -228,6 +231,9 @@ pub(crate) struct PlanArgs {
     /// Which part of the experiment is planned.
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
+    /// What may be read.
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
     /// Print the prompts of the first N examples, one per variant
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) prompts: Option<NonZeroUsize>,
@@ -266,6 +272,9 @@ pub(crate) struct TryArgs {
     /// Model of the experiment to try it on [default: the first one]
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
+    /// What may be read.
+    #[command(flatten)]
+    pub(crate) inputs: InputArgs,
     /// How models are found and computed.
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,

@@ -149,13 +149,16 @@ pub(crate) fn execute(
     let judges = score::judges(&plan.experiment.spec.metrics)?;
     let mut store = Store::open(&options.results.join(".store/responses.sqlite3"))?;
     let experiment = plan.experiment.spec.experiment.name.as_str();
-    let folder = RunFolder::take(options.results, experiment, &plan.digest().to_string())?;
+    let digest = plan.digest().to_string();
     let metrics = analysis::metrics(plan, &judges);
-    let mut manifest = manifest(plan, &metrics, &folder.id);
-    manifest.write(&folder.path)?;
+    let mut manifest = manifest(plan, &metrics);
+    let folder = RunFolder::take(options.results, experiment, &digest, |folder| {
+        manifest.run.clone_from(&folder.id);
+        Ok::<(), ExecuteError>(manifest.write(&folder.path)?)
+    })?;
     let toml = folder.path.join("experiment.toml");
     std::fs::write(&toml, &plan.experiment.resolved)
-        .map_err(|source| FolderError { path: toml, source })?;
+        .map_err(|source| FolderError::Write { path: toml, source })?;
     let work = Work {
         plan,
         judges,
@@ -430,7 +433,8 @@ fn finish(
     Ok(finished)
 }
 
-fn manifest(plan: &Plan, metrics: &[Metric], id: &str) -> Manifest {
+/// The manifest of a run that begins now and has no id yet.
+fn manifest(plan: &Plan, metrics: &[Metric]) -> Manifest {
     let spec = &plan.experiment.spec;
     let hex = |bytes: &[u8; 32]| Digest(*bytes).to_string();
     let record = |metric: &Metric| {
@@ -444,7 +448,7 @@ fn manifest(plan: &Plan, metrics: &[Metric], id: &str) -> Manifest {
         schema_version: SCHEMA_VERSION,
         harness_version: env!("CARGO_PKG_VERSION").to_owned(),
         experiment: spec.experiment.name.as_str().to_owned(),
-        run: id.to_owned(),
+        run: String::new(),
         status: RunStatus::Running,
         digests: Digests {
             experiment: plan.experiment.digest.clone(),

@@ -1,7 +1,7 @@
 //! From an experiment file to a plan, with every mistake told at once.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use harness::engine;
@@ -10,8 +10,9 @@ use harness::experiment::{
 };
 use harness::model::{self, Model, OpenOptions};
 use harness::plan::{self, Draft, Plan};
+use harness::reach::Reach;
 
-use super::args::Selection;
+use super::args::{InputArgs, Selection};
 use super::models::fetching;
 use super::output;
 use super::progress::Kind;
@@ -34,11 +35,17 @@ pub(crate) struct OpenModels(HashMap<String, Arc<Model>>);
 /// # Errors
 ///
 /// Everything that is wrong with the file, the flags and the data.
-pub(crate) fn draft(path: &Path, selection: &Selection) -> Result<Draft, Diagnostics> {
+pub(crate) fn draft(
+    path: &Path,
+    selection: &Selection,
+    inputs: &InputArgs,
+) -> Result<Draft, Diagnostics> {
+    refuse_missing(&inputs.allowed)?;
     let (experiment, mut problems) = experiment::load_partly(path, &selection.overlay);
-    let Some(experiment) = experiment else {
+    let Some(mut experiment) = experiment else {
         return Err(problems);
     };
+    experiment.allowed.clone_from(&inputs.allowed);
     let variant = |name: &str| selection.variants.matches(name);
     let model = |name: &str| selection.models.matches(name);
     let chosen = plan::Selection {
@@ -55,6 +62,18 @@ pub(crate) fn draft(path: &Path, selection: &Selection) -> Result<Draft, Diagnos
     }
     refuse_unmatched(&experiment, selection)?;
     Draft::new(experiment, &chosen)
+}
+
+/// A folder that is not there allows nothing, so its name is a slip of the keyboard.
+fn refuse_missing(allowed: &[PathBuf]) -> Result<(), Diagnostics> {
+    for folder in allowed {
+        if let Err(err) = Reach::of(folder) {
+            let what = format!("`--allow-path {}`: {err}", folder.display());
+            let problem = Diagnostic::error(what).help("name a folder that is there");
+            return Err(problem.into());
+        }
+    }
+    Ok(())
 }
 
 /// A pattern that chooses nothing is a slip of the keyboard.
@@ -128,6 +147,8 @@ fn open_one(
         offline: opening.offline,
         cache: None,
         base: experiment.folder.clone(),
+        // A folder that is gone by now admits nothing.
+        within: Some(experiment.reach().unwrap_or_default()),
         sha256: spec.sha256.as_ref().map(|it| it.value.clone()),
         weights: spec.weights,
     };

@@ -51,7 +51,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, OutputError> {
         offline: args.offline,
         kind: draw::kind(args.verbosity.verbosity()),
     };
-    let plan = open::draft(&args.file, &args.selection.selection())
+    let plan = open::draft(&args.file, &args.selection.selection(), &args.inputs)
         .and_then(|it| open::plan(it, opening, &mut OpenModels::default()));
     let plan = match plan {
         Ok(plan) => plan,

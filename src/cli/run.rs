@@ -242,7 +242,7 @@ fn plans(
     let selection = measure.selection.selection();
     let drafts: Vec<_> = files
         .iter()
-        .map(|file| (file, open::draft(file, &selection)))
+        .map(|file| (file, open::draft(file, &selection, &measure.inputs)))
         .collect();
     let mut models = OpenModels::default();
     let mut plans = Vec::new();
@@ -394,7 +394,7 @@ fn again(file: &Path) -> String {
 
 fn hint(err: &ExecuteError) -> Option<&'static str> {
     match err {
-        ExecuteError::Folder(_) => Some("name another folder with `--out` or HARNESS_RESULTS"),
+        ExecuteError::Folder(err) => Some(err.hint()),
         ExecuteError::Store(err) | ExecuteError::Run(RunError::Store(err)) => Some(err.hint()),
         ExecuteError::Run(RunError::Engine(_)) => {
             Some("answers until then are kept; the same command goes on from there")

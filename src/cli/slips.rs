@@ -106,7 +106,9 @@ impl Slips {
         for input in inputs.into_values() {
             if let Some(other) = input.other {
                 of_variant.n_contradicted += input.n_examples as usize;
-                of_variant.pairs.push((input.first as usize, other as usize));
+                of_variant
+                    .pairs
+                    .push((input.first as usize, other as usize));
             }
         }
         of_variant.pairs.sort_unstable();

@@ -108,7 +108,7 @@ fn prepare(args: &TryArgs, opening: Opening) -> Result<(Plan, CaseKey), Diagnost
             .set
             .push(("dataset.limit".to_owned(), i64::MAX.to_string()));
     }
-    let draft = open::draft(&args.file, &selection)?;
+    let draft = open::draft(&args.file, &selection, &args.inputs)?;
     let mut plan = open::plan(draft, opening, &mut OpenModels::default())?;
     plan.models.truncate(1);
     let example = match &args.example {

@@ -128,10 +128,18 @@ pub enum Fault {
     /// A Parquet file that would fill memory once it is unpacked.
     #[error("it unpacks to {n_cells} cells or {n_bytes} bytes, which is more than is read at once")]
     TooMuch {
-        /// Rows times columns, as the file says.
-        n_cells: usize,
+        /// Values in all columns, as the file says.
+        n_cells: u64,
         /// Bytes of its columns, as the file says.
-        n_bytes: usize,
+        n_bytes: u64,
+    },
+    /// A Parquet file whose texts would fill memory once they stand in cells.
+    #[error(
+        "its texts are longer than {n_bytes} bytes together, which is more than is read at once"
+    )]
+    TooMuchText {
+        /// The most that is read.
+        n_bytes: u64,
     },
     /// This binary was built without Parquet.
     #[error("Parquet needs a build with the feature `tables`; use .jsonl, .csv or .tsv")]

@@ -24,56 +24,29 @@ mod reader {
     use polars::prelude::{AnyValue, DataFrame, DataType, ParquetReader, SerReader};
     use serde_json::{Number, Value};
 
+    use crate::parquet::{self, Limits, ParquetError};
+
     use super::super::{Fields, forbidden};
     use super::{Fault, Faults, Row};
 
-    /// Cells of a file: a few bytes can stand for any number of equal ones.
-    const MAX_CELLS: usize = 1 << 26;
-
-    /// Bytes of a file when its columns are unpacked.
-    const MAX_UNPACKED_BYTES: usize = 4 << 30;
+    /// How much a file may unpack to, and how long its texts may be together once they stand in
+    /// cells: a long one in a dictionary takes four bytes wherever it is repeated.
+    const LIMITS: Limits = Limits {
+        n_cells: 1 << 26,
+        n_bytes: 4 << 30,
+    };
 
     /// Reads all rows; faults go to `faults`.
     pub(in super::super) fn rows(bytes: &[u8], faults: &mut Faults) -> Vec<Row> {
-        rows_within(bytes, MAX_CELLS, faults)
+        rows_within(bytes, LIMITS, faults)
     }
 
-    /// The rows of a file of at most `max_cells`.
-    fn rows_within(bytes: &[u8], max_cells: usize, faults: &mut Faults) -> Vec<Row> {
-        // The decoder can panic on a hostile file; that is a fault of the file.
-        let decoded = catch_unwind(AssertUnwindSafe(|| {
-            let mut reader = ParquetReader::new(Cursor::new(bytes.to_vec()));
-            let metadata = reader.get_metadata()?;
-            let groups = &metadata.row_groups;
-            let sum = |of: &dyn Fn(usize) -> usize| {
-                (0..groups.len()).map(of).fold(0, usize::saturating_add)
-            };
-            let n_cells = sum(&|it| groups[it].num_rows().saturating_mul(groups[it].n_columns()));
-            let n_bytes = sum(&|it| groups[it].total_byte_size());
-            if max_cells < n_cells || MAX_UNPACKED_BYTES < n_bytes {
-                return Ok(Err(Fault::TooMuch { n_cells, n_bytes }));
-            }
-            reader.finish().map(Ok)
-        }));
-        let frame = match decoded {
-            Ok(Ok(Ok(frame))) => frame,
-            Ok(Ok(Err(fault))) => {
+    /// The rows of a file that keeps to `limits`.
+    fn rows_within(bytes: &[u8], limits: Limits, faults: &mut Faults) -> Vec<Row> {
+        let frame = match decoded(bytes, limits) {
+            Ok(frame) => frame,
+            Err(fault) => {
                 faults.add(None, None, fault);
-                return Vec::new();
-            }
-            Ok(Err(error)) => {
-                faults.add(
-                    None,
-                    None,
-                    Fault::NotParquet {
-                        reason: error.to_string(),
-                    },
-                );
-                return Vec::new();
-            }
-            Err(_) => {
-                let reason = "its decoding failed".to_owned();
-                faults.add(None, None, Fault::NotParquet { reason });
                 return Vec::new();
             }
         };
@@ -82,10 +55,27 @@ mod reader {
             faults.add(None, None, Fault::UnsupportedType { name, dtype });
         }
         if faults.found.is_empty() {
-            converted(&frame, faults)
+            converted(&frame, limits, faults)
         } else {
             Vec::new()
         }
+    }
+
+    fn decoded(bytes: &[u8], limits: Limits) -> Result<DataFrame, Fault> {
+        parquet::check(bytes, limits).map_err(|err| match err {
+            ParquetError::Damaged { reason } => Fault::NotParquet { reason },
+            ParquetError::TooMuch { n_cells, n_bytes } => Fault::TooMuch { n_cells, n_bytes },
+        })?;
+        // The decoder can panic on a hostile file; that is a fault of the file.
+        let decoded = catch_unwind(AssertUnwindSafe(|| {
+            ParquetReader::new(Cursor::new(bytes.to_vec())).finish()
+        }));
+        let reason = match decoded {
+            Ok(Ok(frame)) => return Ok(frame),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "its decoding failed".to_owned(),
+        };
+        Err(Fault::NotParquet { reason })
     }
 
     fn is_plain(dtype: &DataType) -> bool {
@@ -96,12 +86,18 @@ mod reader {
         }
     }
 
-    fn converted(frame: &DataFrame, faults: &mut Faults) -> Vec<Row> {
+    fn converted(frame: &DataFrame, limits: Limits, faults: &mut Faults) -> Vec<Row> {
+        let mut left = Left {
+            n_bytes: limits.n_bytes,
+            limits,
+        };
         let mut rows = Vec::with_capacity(frame.height());
         for index in 0..frame.height() {
             let mut fields = Fields::new();
             for column in frame.columns() {
-                let value = column.get(index).map_or(Ok(Value::Null), |it| json(&it));
+                let value = column
+                    .get(index)
+                    .map_or(Ok(Value::Null), |it| json(&it, &mut left));
                 match value {
                     Ok(value) => drop(fields.insert(column.name().to_string(), value)),
                     Err(fault) => faults.add(Some(index + 1), None, fault),
@@ -115,18 +111,38 @@ mod reader {
         rows
     }
 
-    fn json(value: &AnyValue<'_>) -> Result<Value, Fault> {
+    /// Bytes of text that there is still room for.
+    struct Left {
+        n_bytes: u64,
+        limits: Limits,
+    }
+
+    impl Left {
+        fn take(&mut self, text: &str) -> Result<(), Fault> {
+            match self.n_bytes.checked_sub(text.len() as u64) {
+                Some(left) => {
+                    self.n_bytes = left;
+                    Ok(())
+                }
+                None => Err(Fault::TooMuchText {
+                    n_bytes: self.limits.n_bytes,
+                }),
+            }
+        }
+    }
+
+    fn json(value: &AnyValue<'_>, left: &mut Left) -> Result<Value, Fault> {
         Ok(match value {
             AnyValue::Null => Value::Null,
             AnyValue::Boolean(value) => Value::Bool(*value),
-            AnyValue::String(text) => text_value(text)?,
-            AnyValue::StringOwned(text) => text_value(text)?,
+            AnyValue::String(text) => text_value(text, left)?,
+            AnyValue::StringOwned(text) => text_value(text, left)?,
             AnyValue::Float32(value) => float(f64::from(*value), value.to_string())?,
             AnyValue::Float64(value) => float(*value, value.to_string())?,
             AnyValue::List(series) => Value::Array(
                 series
                     .iter()
-                    .map(|it| json(&it))
+                    .map(|it| json(&it, left))
                     .collect::<Result<_, _>>()?,
             ),
             // Only integers are left. Not by their text: it can have separators.
@@ -141,7 +157,8 @@ mod reader {
         })
     }
 
-    fn text_value(text: &str) -> Result<Value, Fault> {
+    fn text_value(text: &str, left: &mut Left) -> Result<Value, Fault> {
+        left.take(text)?;
         match forbidden(text) {
             Some((_, character)) => Err(Fault::ForbiddenCharacter { character }),
             None => Ok(Value::String(text.to_owned())),
@@ -211,9 +228,13 @@ mod reader {
             let bytes = written(df!("x" => vec![true; 100_000]).unwrap());
             assert!(bytes.len() < 1_000, "{}", bytes.len());
             let mut faults = Faults::default();
-            assert_eq!(rows_within(&bytes, 100_000, &mut faults).len(), 100_000);
+            let within = |n_cells| Limits { n_cells, ..LIMITS };
+            assert_eq!(
+                rows_within(&bytes, within(100_000), &mut faults).len(),
+                100_000
+            );
             assert_eq!(faults.found, []);
-            assert!(rows_within(&bytes, 99_999, &mut faults).is_empty());
+            assert!(rows_within(&bytes, within(99_999), &mut faults).is_empty());
             assert!(matches!(
                 faults.found[0].fault,
                 Fault::TooMuch {
@@ -223,10 +244,26 @@ mod reader {
             ));
         }
 
-        /// Whatever the footer says, where a file tells what it holds: rows or a fault.
-        ///
-        /// The pages before it are not damaged here: of three bytes in a thousand polars 0.55
-        /// takes a length that no machine has, and ends the process.
+        /// A long text in a dictionary takes a few bits wherever it is repeated.
+        #[test]
+        fn texts_that_are_repeated_without_end_are_refused() {
+            let text = "x".repeat(10_000);
+            let bytes = written(df!("x" => vec![text.as_str(); 1_000]).unwrap());
+            assert!(bytes.len() < 30_000, "{}", bytes.len());
+            let within = |n_bytes| Limits { n_bytes, ..LIMITS };
+            let mut faults = Faults::default();
+            let rows = rows_within(&bytes, within(10_000_000), &mut faults);
+            assert_eq!((rows.len(), &faults.found[..]), (1_000, &[][..]));
+            rows_within(&bytes, within(9_999_999), &mut faults);
+            assert_eq!(
+                faults.found[0].to_string(),
+                "line 1000: its texts are longer than 9999999 bytes together, which is more than \
+                 is read at once"
+            );
+        }
+
+        /// Whatever the footer says, where a file tells what it holds: rows or a fault. Pages
+        /// are damaged in `tests/integration/damaged_parquet.rs`.
         #[test]
         fn a_damaged_footer_is_read_or_refused() {
             let frame = df!("text" => ["a", "bb"], "n" => [1_i64, 2], "x" => [0.5, 1.5]).unwrap();

@@ -54,6 +54,8 @@ pub use template_text::TemplateText;
 pub use value::{Confidence, Date, Finite, NonNegative, Probability, Slug, ValueError};
 pub use variant::{Message, Prompt, Role, TemplateSource, VariantSpec};
 
+use crate::reach::Reach;
+
 /// The largest experiment file that is read, in bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -64,6 +66,8 @@ pub struct Experiment {
     pub path: PathBuf,
     /// The folder that paths in the file are relative to.
     pub folder: PathBuf,
+    /// Folders besides it in which files that are named may lie; the file has no say in this.
+    pub allowed: Vec<PathBuf>,
     /// The text of the file, for messages.
     pub source: Arc<SourceText>,
     /// What the file says.
@@ -79,6 +83,19 @@ impl Experiment {
     /// Where a path written in the file leads.
     pub fn resolve(&self, written: &Path) -> PathBuf {
         self.folder.join(written)
+    }
+
+    /// Where files that are named may lie.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports of a folder that is not there.
+    pub fn reach(&self) -> std::io::Result<Reach> {
+        let mut reach = Reach::of(&self.folder)?;
+        for folder in &self.allowed {
+            reach.allow(folder)?;
+        }
+        Ok(reach)
     }
 }
 
@@ -150,6 +167,7 @@ fn parse_partly(path: &Path, text: String, overlay: &Overlay) -> (Option<Experim
     let experiment = Experiment {
         path: path.to_owned(),
         folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+        allowed: Vec::new(),
         source,
         spec,
         digest: blake3::hash(resolved.as_bytes()).to_hex().to_string(),

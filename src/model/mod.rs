@@ -37,6 +37,7 @@ use self::chat::{ChatError, ChatTemplate};
 use self::hub::HubError;
 pub use self::info::ModelInfo;
 use self::tokenizer::{Tokenizer, TokenizerError};
+use crate::reach::{Outside, Reach, ReachError};
 
 /// Architectures that the engine computes, by their name in `config.json`.
 pub const ARCHITECTURES: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
@@ -52,6 +53,9 @@ pub struct OpenOptions {
     pub cache: Option<PathBuf>,
     /// Folder that relative paths start at: the experiment file's.
     pub base: PathBuf,
+    /// Where a model at a path may lie, the model caches apart, with every file of a folder;
+    /// `None` for a source that the user typed.
+    pub within: Option<Reach>,
     /// The SHA-256 that the weights file must have, in hexadecimal.
     pub sha256: Option<String>,
     /// How the weights are to be held in memory.
@@ -95,6 +99,14 @@ pub enum ModelError {
         path: PathBuf,
         /// What the file is, where its first bytes tell.
         note: Option<&'static str>,
+    },
+    /// A model, or a file of one, that an experiment may not read.
+    #[error("`{}` lies outside the experiment's folder", .named.display())]
+    Outside {
+        /// The path as it was named.
+        named: PathBuf,
+        /// Where it leads.
+        outside: Outside,
     },
     /// Nothing at the path.
     #[error("there is no model at `{}`", .path.display())]
@@ -220,7 +232,13 @@ pub fn open(
             let path = builtin::pull(builtin, &cache, options.offline, progress)?;
             gguf_file::open(written, &path, Some(builtin))?
         }
-        ModelSource::Path(path) => open_path(written, options.base.join(path))?,
+        ModelSource::Path(path) => {
+            let path = options.base.join(path);
+            if let Some(reach) = &options.within {
+                confine(&path, reach)?;
+            }
+            open_path(written, path)?
+        }
         ModelSource::Hub {
             owner,
             repo,
@@ -250,6 +268,32 @@ pub fn open(
     })
 }
 
+/// Refuses a model of which a file lies neither within `reach` nor in a model cache.
+fn confine(path: &Path, reach: &Reach) -> Result<(), ModelError> {
+    let mut reach = reach.clone();
+    let caches = [builtin::default_cache().ok(), hub::cache_folder()];
+    for cache in caches.into_iter().flatten() {
+        // A cache that is not there has no models.
+        reach.allow(&cache).ok();
+    }
+    let follow = |path: &Path| match reach.follow(path) {
+        Err(ReachError::Outside(outside)) => Err(ModelError::Outside {
+            named: path.to_owned(),
+            outside,
+        }),
+        // What is not there is told by whoever opens it.
+        Ok(_) | Err(ReachError::Missing(_)) => Ok(()),
+    };
+    follow(path)?;
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        // Folders within are never read.
+        if entry.path().is_file() {
+            follow(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {
     let Ok(metadata) = std::fs::metadata(&path) else {
         return Err(ModelError::Missing { path });
@@ -273,6 +317,11 @@ impl ModelError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Hub(err) => err.hint(),
+            Self::Outside { outside, .. } => Some(format!(
+                "models are read in the experiment's own folder and in the model caches; if you \
+                 trust what lies there, allow it with `{}`",
+                outside.flag()
+            )),
             _ => None,
         }
     }

@@ -1,11 +1,9 @@
-//! Files that an experiment names: inside its folder tree, and regular.
-//!
-//! An experiment file may come from a stranger's pull request, so what it names is
-//! resolved through links first and must then still lie under the file's folder.
+//! Files that an experiment names: within its reach, and regular.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::experiment::{Diagnostic, Experiment, Spanned};
+use crate::reach::ReachError;
 
 /// Where `written` leads, or why it may not be read.
 ///
@@ -23,29 +21,34 @@ pub(super) fn resolve(
             .at(&written.place, label)
             .help(help))
     };
-    let folder = if experiment.folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        experiment.folder.as_path()
-    };
-    let Ok(root) = folder.canonicalize() else {
-        let message = format!("the folder `{}` cannot be read", folder.display());
+    let Ok(reach) = experiment.reach() else {
+        let message = format!(
+            "the folder `{}` cannot be read",
+            experiment.folder.display()
+        );
         return refuse(message, "", "check the permissions of the folder");
     };
-    let Ok(path) = root.join(&written.value).canonicalize() else {
-        return refuse(
-            format!("there is no {what} `{shown}`"),
-            "no such file",
-            "paths are relative to the folder of the experiment file",
-        );
+    let path = match reach.follow(&experiment.resolve(&written.value)) {
+        Ok(path) => path,
+        Err(ReachError::Missing(_)) => {
+            return refuse(
+                format!("there is no {what} `{shown}`"),
+                "no such file",
+                "paths are relative to the folder of the experiment file",
+            );
+        }
+        Err(ReachError::Outside(outside)) => {
+            return refuse(
+                format!("the {what} `{shown}` lies outside the experiment's folder"),
+                "leads outside",
+                &format!(
+                    "an experiment reads only files in its own folder and below; copy the file \
+                     there, or allow its folder with `{}`",
+                    outside.flag()
+                ),
+            );
+        }
     };
-    if !path.starts_with(&root) {
-        return refuse(
-            format!("the {what} `{shown}` lies outside the experiment's folder"),
-            "leads outside",
-            "an experiment reads only files in its own folder and below; copy the file there",
-        );
-    }
     if !path.is_file() {
         return refuse(
             format!("the {what} `{shown}` is not a regular file"),

@@ -1,7 +1,6 @@
 //! Times in UTC, and the run ids made of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A day and time in UTC, to the second.
 struct Utc {
@@ -61,22 +60,28 @@ pub fn format_utc(time: SystemTime) -> String {
 ///
 /// The last four characters are the microsecond within the second, so that ids sort by
 /// time: a run that computes nothing ends within the second it began in, and `latest` must
-/// still be the latest. Two processes may get equal ids; two calls in one process do not.
-pub fn new_run_id() -> String {
-    static LAST_MICROS: AtomicU64 = AtomicU64::new(0);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = since.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX));
-    let later = |last: u64| now.max(last.saturating_add(1));
-    let last = LAST_MICROS
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-            Some(later(last))
-        })
-        .unwrap_or_else(|last| last);
-    run_id(UNIX_EPOCH + Duration::from_micros(later(last)))
+/// still be the latest. Where the clock does not lie behind `newest`, as after it was set back,
+/// the id is the next one after `newest` instead.
+pub fn new_run_id(newest: Option<&str>) -> String {
+    later(run_id(SystemTime::now()), newest)
+}
+
+/// `now`, or the id after `newest` if that is greater; `now` too where no id is greater.
+fn later(now: String, newest: Option<&str>) -> String {
+    match newest.filter(|it| is_run_id(it) && now.as_str() <= *it) {
+        None => now,
+        Some(newest) => next(newest).unwrap_or(now),
+    }
+}
+
+/// The next id in order, within the same second: there are more suffixes than microseconds.
+fn next(id: &str) -> Option<String> {
+    let (start, suffix) = id.split_at(id.len() - 4);
+    let number = u32::from_str_radix(suffix, 36).ok()? + 1;
+    (number < 36_u32.pow(4)).then(|| format!("{start}{}", in_base_36(number)))
 }
 
 fn run_id(time: SystemTime) -> String {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let Utc {
         year,
         month,
@@ -88,10 +93,15 @@ fn run_id(time: SystemTime) -> String {
     let micros = time
         .duration_since(UNIX_EPOCH)
         .map_or(0, |it| it.subsec_micros());
-    // Four digits of base 36 count to 1,679,615.
-    let digit = |power: u32| char::from(DIGITS[(micros / 36_u32.pow(power) % 36) as usize]);
-    let suffix: String = [3, 2, 1, 0].map(digit).iter().collect();
+    let suffix = in_base_36(micros);
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{suffix}")
+}
+
+/// Four digits, which count to 1,679,615.
+fn in_base_36(number: u32) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let digit = |power: u32| char::from(DIGITS[(number / 36_u32.pow(power) % 36) as usize]);
+    [3, 2, 1, 0].map(digit).iter().collect()
 }
 
 /// Whether a folder's name is that of a run.
@@ -110,6 +120,8 @@ pub(super) fn is_run_id(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Expected texts from GNU date 9.1, `date -u -d @SECONDS --iso-8601=seconds`.
@@ -142,12 +154,32 @@ mod tests {
         assert_eq!(id(951_782_399_000_000), "20000228-235959-0000");
         // 999,999 = 21*36^3 + 15*36^2 + 21*36 + 27, with l = 21, f = 15, r = 27.
         assert_eq!(id(951_782_399_999_999), "20000228-235959-lflr");
-        let ids: Vec<String> = (0..5000).map(|_| new_run_id()).collect();
+        let mut ids = vec![new_run_id(None)];
+        for _ in 0..5000 {
+            ids.push(new_run_id(ids.last().map(String::as_str)));
+        }
         assert!(
             ids.iter().is_sorted_by(|a, b| a < b),
             "each one is later than the one before"
         );
         assert!(ids.iter().all(|it| is_run_id(it)), "{ids:?}");
+    }
+
+    /// A clock that was set back makes no run older than those before it.
+    #[test]
+    fn ids_go_on_after_the_newest_when_the_clock_went_back() {
+        let now = "20000228-235959-0000";
+        for (newest, expected) in [
+            (None, now),
+            (Some("20000228-235958-lflr"), now),
+            (Some(now), "20000228-235959-0001"),
+            (Some("20991231-235959-09zz"), "20991231-235959-0a00"),
+            // No folder that harness made is called so, and no id of that second is greater.
+            (Some("20991231-235959-zzzz"), now),
+            (Some("zzz"), now),
+        ] {
+            assert_eq!(later(now.to_owned(), newest), expected, "{newest:?}");
+        }
     }
 
     #[test]

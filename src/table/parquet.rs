@@ -1,7 +1,7 @@
 //! Plain tables to Parquet files and back; the only place that knows polars here.
 
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind};
+use std::io::{self, BufWriter, ErrorKind, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,17 @@ use polars::prelude::{
     ParquetWriter, PolarsError, PolarsResult, Schema, SerReader, Series,
 };
 
+use crate::parquet::{self, Limits};
+
 use super::file::Replacement;
 use super::{Column, SCHEMA_VERSION, Table, TableError, Values};
+
+/// How much a table may unpack to, and how long its texts may be together once they stand in
+/// cells. A run of a hundred thousand examples stays far below.
+const LIMITS: Limits = Limits {
+    n_cells: 1 << 29,
+    n_bytes: 8 << 30,
+};
 
 /// The key of the schema version in a file's metadata.
 const VERSION_KEY: &str = "harness.schema_version";
@@ -119,6 +128,7 @@ fn frame(table: &Table<'_>) -> PolarsResult<DataFrame> {
 
 /// Reads the table `name` from `path`.
 pub(super) fn read(path: &Path, name: &str) -> Result<Table<'static>, TableError> {
+    check(path)?;
     decoding(path, |file| {
         let (reader, _) = open(file, path, name)?;
         let frame = reader.finish().map_err(|it| damaged(path, &it))?;
@@ -136,6 +146,7 @@ pub(super) fn read_groups(
     columns: Option<&[&str]>,
     mut each: impl FnMut(Table<'static>) -> Result<(), TableError>,
 ) -> Result<(), TableError> {
+    check(path)?;
     let mut start = 0;
     loop {
         let (table, n_total) = decoding(path, |file| {
@@ -169,21 +180,44 @@ fn decoding<T>(
     path: &Path,
     decode: impl FnOnce(File) -> Result<T, TableError>,
 ) -> Result<T, TableError> {
-    let path = path.to_owned();
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(source) if source.kind() == ErrorKind::NotFound => {
-            return Err(TableError::Missing { path });
-        }
-        Err(source) => return Err(TableError::Read { path, source }),
-    };
+    let file = opened(path)?;
     // The decoder can panic on a hostile file; that is a fault of the file.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(file)));
     decoded.unwrap_or_else(|_| {
         Err(TableError::Damaged {
-            path,
+            path: path.to_owned(),
             reason: "its decoding failed".to_owned(),
         })
+    })
+}
+
+/// Refuses a file, which must be a regular one, whose claims are more than its bytes stand for.
+fn check(path: &Path) -> Result<(), TableError> {
+    let damaged = |reason| TableError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let unreadable = |source| TableError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = opened(path)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || LIMITS.n_bytes < metadata.len() {
+        let reason = format!("it is not a file of at most {} bytes", LIMITS.n_bytes);
+        return Err(damaged(reason));
+    }
+    let mut bytes = Vec::new();
+    let mut within = file.take(LIMITS.n_bytes);
+    within.read_to_end(&mut bytes).map_err(unreadable)?;
+    parquet::check(&bytes, LIMITS).map_err(|err| damaged(err.to_string()))
+}
+
+fn opened(path: &Path) -> Result<File, TableError> {
+    let path = path.to_owned();
+    File::open(&path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => TableError::Missing { path },
+        _ => TableError::Read { path, source },
     })
 }
 
@@ -235,12 +269,25 @@ fn open(
 }
 
 fn table(frame: &DataFrame, path: &Path, name: &str) -> Result<Table<'static>, TableError> {
+    let n_bytes = frame.columns().iter().map(text_bytes).sum::<u64>();
+    if LIMITS.n_bytes < n_bytes {
+        return Err(TableError::Damaged {
+            path: path.to_owned(),
+            reason: format!("its texts would take {n_bytes} bytes"),
+        });
+    }
     let columns = frame.columns().iter().map(|it| column(it, path));
     Ok(Table {
         name: name.to_owned(),
         n_rows: frame.height(),
         columns: columns.collect::<Result<_, _>>()?,
     })
+}
+
+/// How long a column's texts are together: one in a dictionary is repeated at no cost.
+fn text_bytes(column: &PolarsColumn) -> u64 {
+    let texts = column.str().into_iter().flat_map(|it| it.iter().flatten());
+    texts.map(|it| it.len() as u64).sum()
 }
 
 /// Text from a file that nobody vouches for, fit for a message.
@@ -468,6 +515,23 @@ mod tests {
             read_back(folder.path()),
             Err(TableError::Missing { .. })
         ));
+    }
+
+    /// Whatever its bytes are: a table or a refusal, and no room for more than it holds.
+    #[test]
+    fn a_damaged_table_is_read_or_refused() {
+        let run = Run::new();
+        let folder = written(&run);
+        let path = table_path(folder.path(), "cases");
+        let good = std::fs::read(&path).unwrap();
+        let mut n_refused = 0;
+        for at in (0..good.len()).step_by(3) {
+            let mut damaged = good.clone();
+            damaged[at] ^= 0x80 | (at % 127) as u8;
+            std::fs::write(&path, damaged).unwrap();
+            n_refused += usize::from(read_table(folder.path(), "cases").is_err());
+        }
+        assert!(100 < n_refused, "{n_refused}");
     }
 
     #[test]

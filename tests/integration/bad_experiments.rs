@@ -11,11 +11,12 @@ fn fixtures() -> PathBuf {
 }
 
 /// What `harness plan` says about an experiment that it must refuse.
-fn refusal(folder: &Path, file: &str) -> String {
+fn refusal(folder: &Path, file: &str, allowed: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
     let output = command
         .current_dir(folder)
         .args(["plan", "--offline", file])
+        .args(allowed)
         .env("NO_COLOR", "1")
         .output()
         .unwrap();
@@ -29,6 +30,20 @@ fn refusal(folder: &Path, file: &str) -> String {
     said
 }
 
+/// The same wherever `folder` is: it is named in hints, whose lines then break elsewhere.
+fn anywhere(said: &str, folder: &Path) -> String {
+    match said.split_once("help:") {
+        Some((before, help)) if help.contains("--allow-path") => {
+            let words: Vec<&str> = help.split_whitespace().collect();
+            let help = words
+                .join(" ")
+                .replace(folder.to_str().unwrap(), "[folder]");
+            format!("{before}help: {help}\n")
+        }
+        _ => said.to_owned(),
+    }
+}
+
 #[test]
 fn bad_experiments_explain_themselves() {
     let folder = fixtures().join("bad-experiments");
@@ -39,7 +54,8 @@ fn bad_experiments_explain_themselves() {
     settings.bind(|| {
         insta::glob!("../fixtures/bad-experiments", "plan-*.toml", |path| {
             let file = path.file_name().unwrap().to_str().unwrap();
-            insta::assert_snapshot!(refusal(&folder, file));
+            let said = refusal(&folder, file, &["--allow-path", "../models"]);
+            insta::assert_snapshot!(anywhere(&said, Path::new(env!("CARGO_MANIFEST_DIR"))));
         });
     });
 }
@@ -67,7 +83,7 @@ fn whatever_is_wrong_with_a_file_its_data_are_checked_too() {
             continue;
         }
         std::fs::copy(&path, scratch.path().join(name)).unwrap();
-        let said = refusal(scratch.path(), name);
+        let said = refusal(scratch.path(), name, &[]);
         assert!(said.contains(name), "{name}: {said}");
         n_files += 1;
     }
@@ -90,7 +106,7 @@ fn whatever_is_wrong_with_a_file_its_data_are_checked_too() {
             format!("{start}choices = {choices}\n"),
         )
         .unwrap();
-        let said = refusal(scratch.path(), file);
+        let said = refusal(scratch.path(), file, &[]);
         assert!(said.contains("choice"), "{choices}: {said}");
     }
 }
@@ -112,14 +128,16 @@ fn a_link_does_not_lead_out_of_the_folder() {
          [variants.bare]\ntemplate = \"{{{{ en }}}}\"\n"
     );
     std::fs::write(folder.join("linked.toml"), &text).unwrap();
-    insta::assert_snapshot!(refusal(&folder, "linked.toml"), @r#"
+    let allowed = ["--allow-path", model.parent().unwrap().to_str().unwrap()];
+    let said = refusal(&folder, "linked.toml", &allowed);
+    insta::assert_snapshot!(anywhere(&said, &scratch.path().canonicalize().unwrap()), @r#"
     error: the dataset `data.jsonl` lies outside the experiment's folder
        ╭─[linked.toml:6:8]
      6 │ path = "data.jsonl"
        ·        ──────┬─────
        ·              ╰── leads outside
        ╰────
-    help: an experiment reads only files in its own folder and below; copy the file there
+    help: an experiment reads only files in its own folder and below; copy the file there, or allow its folder with `--allow-path [folder]`
     "#);
     // The same file inside the folder is fine.
     std::fs::remove_file(folder.join("data.jsonl")).unwrap();
@@ -128,6 +146,7 @@ fn a_link_does_not_lead_out_of_the_folder() {
     let output = command
         .current_dir(&folder)
         .args(["plan", "linked.toml"])
+        .args(allowed)
         .output()
         .unwrap();
     assert_eq!(

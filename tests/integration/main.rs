@@ -6,6 +6,7 @@ mod bad_experiments;
 mod batches;
 mod builtin;
 mod commands;
+mod damaged_parquet;
 mod engine_goldens;
 mod faults;
 mod formats;

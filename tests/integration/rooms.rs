@@ -9,15 +9,24 @@ use std::fs;
 use std::path::Path;
 
 /// Every room with the rooms it may name, which all stand above it: data flows one way.
-const MAY_NAME: [(&str, &[&str]); 18] = [
-    ("experiment", &[]),
-    ("dataset", &[]),
+const MAY_NAME: [(&str, &[&str]); 20] = [
+    ("reach", &[]),
+    ("parquet", &[]),
+    ("experiment", &["reach"]),
+    ("dataset", &["parquet"]),
     ("template", &["dataset"]),
-    ("model", &["experiment", "template"]),
+    ("model", &["reach", "experiment", "template"]),
     ("request", &[]),
     (
         "plan",
-        &["experiment", "dataset", "template", "model", "request"],
+        &[
+            "reach",
+            "experiment",
+            "dataset",
+            "template",
+            "model",
+            "request",
+        ],
     ),
     ("engine", &["request", "model"]),
     ("store", &["request"]),
@@ -28,7 +37,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("metric", &["experiment", "score", "stats", "text_metric"]),
     ("compare", &["score", "metric", "stats"]),
     ("gate", &["experiment", "metric", "stats", "compare"]),
-    ("table", &["score", "metric", "stats", "compare"]),
+    ("table", &["parquet", "score", "metric", "stats", "compare"]),
     ("query", &["table"]),
     (
         "report",

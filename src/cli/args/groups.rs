@@ -64,6 +64,16 @@ impl SelectionArgs {
     }
 }
 
+/// What an experiment file may make harness read.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Inputs")]
+pub(crate) struct InputArgs {
+    /// Let the experiment read data, prompts and models below DIR too, not only below its own
+    /// folder and in the model caches; may be repeated
+    #[arg(long = "allow-path", value_name = "DIR")]
+    pub(crate) allowed: Vec<PathBuf>,
+}
+
 /// Where runs, stored responses and baselines are.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Results")]

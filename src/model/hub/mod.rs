@@ -34,7 +34,7 @@ use self::contents::{Choice, INDEX, OPTIONAL};
 use self::download::{Download, Step};
 pub use self::error::HubError;
 use self::http::Client;
-pub use self::settings::{Endpoint, Patience, Settings, Token};
+pub use self::settings::{Endpoint, Patience, Settings, Token, cache_folder};
 
 /// Largest tokenizer file, in bytes.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;

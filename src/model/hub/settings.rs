@@ -128,6 +128,11 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The folder of the hub's cache, as the environment says; `None` if it says nothing.
+pub fn cache_folder() -> Option<PathBuf> {
+    Variables(&|name| std::env::var_os(name)).cache()
+}
+
 impl Settings {
     /// The settings of this process, in which [`OpenOptions::offline`] counts as well.
     ///
@@ -148,11 +153,7 @@ impl Settings {
         let mut switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter();
         let offline = options.offline || switches.any(|it| variable.is_true(it));
         let home = variable.hub_home();
-        let cache = variable
-            .path("HF_HUB_CACHE")
-            .or_else(|| variable.path("HUGGINGFACE_HUB_CACHE"))
-            .or_else(|| home.as_ref().map(|it| it.join("hub")))
-            .ok_or(HubError::NoCacheFolder)?;
+        let cache = variable.cache().ok_or(HubError::NoCacheFolder)?;
         let token = if offline {
             None
         } else {
@@ -218,6 +219,13 @@ impl Variables<'_> {
     fn user_home(&self) -> Option<PathBuf> {
         let name = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
         self.get(name).map(PathBuf::from)
+    }
+
+    /// The folder that holds `models--OWNER--REPO` folders.
+    fn cache(&self) -> Option<PathBuf> {
+        self.path("HF_HUB_CACHE")
+            .or_else(|| self.path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(self.hub_home()?.join("hub")))
     }
 
     /// The folder that holds the cache `hub` and the file `token`.

@@ -1,6 +1,7 @@
 //! Runs that are stopped in the middle, and runs side by side.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Stdio};
 
 use harness::table::{Manifest, RunStatus};
@@ -183,24 +184,90 @@ fn a_run_at_work_says_who_works_on_it() {
     ask(false);
 }
 
+/// Starts `words`, with everything it says kept.
+fn spawned(bench: &Bench, words: &str) -> Child {
+    let mut command = bench.command(words);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn ended(child: Child) -> Ended {
+    Ended::from(child.wait_with_output().unwrap())
+}
+
+/// Runs of other plans have nothing to wait for, and share what is stored.
 #[test]
-fn two_processes_run_the_same_experiment_side_by_side() {
+fn runs_of_different_plans_share_a_store_side_by_side() {
     let bench = Bench::new();
-    let start = || {
-        let mut command = bench.command("run phrases.toml");
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    let children = [start(), start(), start()];
+    let plans = ["", " --limit 9", " --limit 5"];
+    let children = plans.map(|it| spawned(&bench, &format!("run phrases.toml{it}")));
     for child in children {
-        let ended = Ended::from(child.wait_with_output().unwrap());
+        let ended = ended(child);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     }
-    let runs = bench.runs("results", "phrases");
-    assert_eq!(runs.len(), 3, "each has a folder of its own");
-    assert_equal_tables(&runs[0], &runs[1]);
-    assert_equal_tables(&runs[0], &runs[2]);
+    let together = bench.runs("results", "phrases");
+    assert_eq!(together.len(), plans.len(), "each has a folder of its own");
+    for plan in plans {
+        bench.ok(&format!("run phrases.toml -q --out alone{plan}"));
+    }
+    let alone = bench.runs("alone", "phrases");
+    let plan = |folder: &PathBuf| Manifest::read(folder).unwrap().digests.plan;
+    for run in &together {
+        let same = alone.iter().find(|it| plan(it) == plan(run)).unwrap();
+        assert_equal_tables(run, same);
+    }
+}
+
+/// What two processes compute at the same time is computed twice; so the later ones are refused.
+#[test]
+fn of_equal_runs_begun_at_once_one_works_and_the_others_say_who() {
+    let bench = slow_bench();
+    let mut children: Vec<Child> = (0..8).map(|_| spawned(&bench, "run slow.toml")).collect();
+    let ids: Vec<u32> = children.iter().map(Child::id).collect();
+    let ends: Vec<Ended> = children.drain(..).map(ended).collect();
+    let (worked, refused): (Vec<_>, Vec<_>) =
+        ids.iter().zip(&ends).partition(|it| it.1.code == Some(0));
+    let said = || ends.iter().map(|it| &*it.stderr).collect::<String>();
+    let [(worker, _)] = worked[..] else {
+        panic!("{} worked: {}", worked.len(), said());
+    };
+    for (_, ended) in refused {
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        let who = format!("is at work already: process {worker} on ");
+        for part in [&who[..], " since 2", "answers as they come", "--out"] {
+            assert!(ended.stderr.contains(part), "{}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("loading weights"), "{}", said());
+        assert_eq!(ended.stdout, "");
+    }
+    let runs = bench.runs("results", "slow");
+    assert_eq!(runs.len(), 1, "nobody else began one");
+    assert_eq!(
+        Manifest::read(&runs[0]).unwrap().status,
+        RunStatus::Complete
+    );
+}
+
+/// A check is a run as well, and so is the file that it is held against.
+#[cfg(unix)]
+#[test]
+fn a_check_does_not_repeat_what_another_process_is_computing() {
+    let bench = slow_bench();
+    let mut slow = std::fs::read_to_string(bench.path("slow.toml")).unwrap();
+    slow += "[[gates]]\nmetric = \"loglikelihood\"\nmin = -1e9\n";
+    bench.write("slow.toml", &slow);
+    let (mut child, _stderr, _) = begun(&bench, "run slow.toml");
+    let check = "check slow.toml --against slow.toml --junit junit.xml";
+    let refused = bench.harness(check);
+    assert_eq!(child.try_wait().unwrap(), None, "the run is still at work");
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    let who = format!("is at work already: process {} on ", child.id());
+    assert!(refused.stderr.contains(&who), "{}", refused.stderr);
+    assert!(bench.path("junit.xml").is_file(), "CI does not lack a file");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The holder is dead, and with it the lock. Twelve examples are too few for the gate.
+    let ended = bench.harness("run slow.toml -q");
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    assert_eq!(bench.runs("results", "slow").len(), 1, "the same folder");
 }

@@ -27,6 +27,7 @@ mod run;
 mod scale;
 mod slips;
 mod unscored;
+mod untrusted;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
