@@ -258,4 +258,63 @@ mod tests {
         let got = RowSummary::of(&logits).log_sum_exp;
         assert!((got - want.ln()).abs() < 1e-6, "{got}");
     }
+
+    /// Logits that lose no bit when something is added to them that an f32 of this size can
+    /// say: multiples of 2^-10, as long as all of it stays below 2^14.
+    fn coarse() -> Vec<f32> {
+        let coarse = logits()
+            .into_iter()
+            .map(|it| (it * 1024.0).round() / 1024.0);
+        coarse.collect()
+    }
+
+    fn logprobs(logits: &[f32]) -> Vec<f64> {
+        let log_sum_exp = RowSummary::of(logits).log_sum_exp;
+        let logprobs = logits.iter().map(|it| f64::from(*it) - log_sum_exp);
+        logprobs.collect()
+    }
+
+    /// Softmax knows differences alone. The sum of exponentials keeps its bits; what is left is
+    /// the rounding of f64 near 1e4, 2e-12.
+    #[test]
+    fn a_constant_on_all_logits_changes_no_logprob() {
+        let logits = coarse();
+        let want = logprobs(&logits);
+        for constant in [-1e4f32, -777.0, -88.0, -0.5, 0.25, 1.0, 88.0, 1000.0, 1e4] {
+            let shifted: Vec<f32> = logits.iter().map(|it| it + constant).collect();
+            let is_exact = shifted.iter().zip(&logits).all(|(a, b)| a - constant == *b);
+            assert!(is_exact, "{constant}");
+            let (got, plain) = (RowSummary::of(&shifted), RowSummary::of(&logits));
+            assert_eq!(got.argmax, plain.argmax, "{constant}");
+            for (got, want) in logprobs(&shifted).iter().zip(&want) {
+                assert!((got - want).abs() < 1e-10, "{constant}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn logits_of_any_size_do_not_overflow() {
+        for size in [1e30f32, f32::MAX] {
+            for sign in [1.0, -1.0] {
+                // All alike: every token has the same share.
+                let alike = [sign * size; 2 * BLOCK + 37];
+                for logprob in logprobs(&alike) {
+                    // ln(549) = 6.3 is nothing beside 1e30 even in f64.
+                    assert_eq!(logprob, 0.0, "{size} {sign}");
+                }
+            }
+            // One is certain, in the first block or in another; the others are impossible or
+            // nearly so.
+            for at in [3, BLOCK + 5, 2 * BLOCK + 36] {
+                let mut logits = [-size; 2 * BLOCK + 37];
+                logits[at] = size;
+                let summary = RowSummary::of(&logits);
+                assert_eq!(summary.argmax as usize, at);
+                assert_eq!(summary.log_sum_exp, f64::from(size));
+                let logprobs = logprobs(&logits);
+                assert_eq!(logprobs[at], 0.0);
+                assert_eq!(logprobs[at - 1], -2.0 * f64::from(size));
+            }
+        }
+    }
 }

@@ -422,4 +422,36 @@ mod tests {
         assert_eq!(filtered.drawn(0.999_999), Some(23));
         assert_eq!(filtered.n_sorted, FIRST_SORTED);
     }
+
+    proptest! {
+        /// A draw knows differences of logits alone, so a constant on all of them changes none.
+        #[test]
+        fn a_constant_on_all_logits_changes_no_draw(
+            steps in prop::collection::vec(-400i16..400, 2..600),
+            // Multiples of 2^-6 up to 2^14 keep all their bits.
+            constant in prop::sample::select(vec![-1e4f32, -88.0, 0.25, 1.0, 1000.0, 1e4]),
+            temperature in prop::sample::select(vec![0.2f32, 1.0, 5.0]),
+            top_k in prop::option::of(1usize..300),
+            top_p in prop::option::of(0.01f32..1.0),
+            min_p in prop::option::of(0.0f32..0.5),
+            stream in prop::array::uniform32(0u8..),
+        ) {
+            let params = GenerationParams {
+                max_tokens: 1,
+                stop: vec![],
+                sampling: Sampling::Draw { temperature, top_k, top_p, min_p, stream },
+                repetition_penalty: 1.0,
+            };
+            let mut chooser = Chooser::new(&params, &[]);
+            chooser.draw();
+            let drawn = |constant: f32| {
+                let logits: Vec<f32> =
+                    steps.iter().map(|it| f32::from(*it) / 64.0 + constant).collect();
+                let best = vector::max(&logits);
+                let argmax = logits.iter().position(|it| *it == best).unwrap();
+                chooser.choose(&logits, argmax as u32)
+            };
+            prop_assert_eq!(drawn(constant), drawn(0.0));
+        }
+    }
 }
