@@ -56,7 +56,7 @@ fn every_encoding_and_compression_gives_the_same_rows() {
     }
     let expected = read(&files[0]);
     assert_eq!(expected.len(), 8);
-    let third = serde_json::to_string(&expected[2].fields).unwrap();
+    let third = serde_json::to_string(&expected[2].fields()).unwrap();
     assert_eq!(
         third,
         r#"{"text":"row 2 of the text","n":-1,"small":2,"share":0.5,"yes":false,"refs":["a","a","b"]}"#
