@@ -56,8 +56,16 @@ const MAX_SCHEMA_DEPTH: usize = 16;
 /// Up to this size a page may unpack from any number of bytes, in bytes.
 const ANY_PAGE_BYTES: u64 = 16 << 20;
 
-/// Beyond it, how many times as large as its bytes an unpacked page may be.
-const MAX_PAGE_RATIO: u64 = 2048;
+/// Beyond it, how many times as large as its bytes an unpacked page may be: somewhat more than
+/// what the format can make of equal bytes.
+fn max_page_ratio(codec: i64) -> u64 {
+    match codec {
+        // Brotli has no bound to speak of; a block of Zstandard is 128 KiB from 4 bytes.
+        4 | 6 => 1 << 16,
+        // 1,032 for deflate, 255 for LZ4, 21 for Snappy.
+        _ => 2048,
+    }
+}
 
 /// Encodings that are read, by number.
 const ENCODINGS: [(i64, &str); 5] = [
@@ -268,7 +276,7 @@ impl Page {
                 column.unpacked_bytes
             ));
         }
-        let is_plausible = unpacked <= packed.saturating_mul(MAX_PAGE_RATIO);
+        let is_plausible = unpacked <= packed.saturating_mul(max_page_ratio(column.codec));
         if ANY_PAGE_BYTES < unpacked && !is_plausible {
             return Err(format!("{packed} bytes do not unpack to {unpacked}"));
         }

@@ -196,10 +196,12 @@ impl<A: Arithmetic> Decoder<A> {
     ) -> Fallible<Vec<Part<'a, A>>> {
         let n_rows = wave.tokens.len();
         let n_parts = self.arithmetic.n_parts(n_rows).clamp(1, n_rows.max(1));
-        buffers.resize_with(n_parts, Buffers::default);
+        if buffers.len() < n_parts {
+            buffers.resize_with(n_parts, Buffers::default);
+        }
         let mut parts = Vec::with_capacity(n_parts);
         let positions: Vec<usize> = wave.positions().collect();
-        for (index, at) in buffers.iter_mut().enumerate() {
+        for (index, at) in buffers.iter_mut().take(n_parts).enumerate() {
             let rows = index * n_rows / n_parts..(index + 1) * n_rows / n_parts;
             let positions = &positions[rows.clone()];
             let x = self.embed(&wave.tokens[rows.clone()], positions)?;
