@@ -6,7 +6,7 @@
 //!
 //! A log of a CI system is a terminal of another kind, in which lines are commands. GitHub
 //! Actions takes a line that begins with `::`, however far it is indented, and it and Azure
-//! Pipelines and TeamCity take `##[...]`, `##vso[...]` and `##teamcity[...]` wherever they
+//! Pipelines and `TeamCity` take `##[...]`, `##vso[...]` and `##teamcity[...]` wherever they
 //! stand. The second `#` of those is written out with the rest; what begins with `::` gets
 //! a bar in front, by [`inert`], once lines are what they will be.
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     /// Whether a line is a command to the runners: as in `ActionCommand.cs` of actions/runner,
-    /// `Command.cs` of azure-pipelines-agent, and TeamCity's service messages.
+    /// `Command.cs` of azure-pipelines-agent, and the service messages of `TeamCity`.
     fn is_command(line: &str) -> bool {
         let marks = line.match_indices("##");
         let mut names = marks.map(|(at, _)| &line[at + 2..]);

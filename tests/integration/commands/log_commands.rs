@@ -22,11 +22,16 @@ fn no_text_from_data_is_a_command_of_a_ci_system() {
          ::error file=a::b\r::debug::c\n\t\u{a0}::d::",
         "::add-mask::q ".repeat(30)
     );
-    let row = |id: &str, fr: &str| json!({ "id": id, "en": evil, "fr": fr, "size": "small" });
-    bench.rows(
-        "phrases.jsonl",
-        &[row("a", &evil), row("::warning::id", "b")],
-    );
+    // Fits the model, so that `try` shows its tokens, of which some begin with `::`.
+    let short = "::error::x ##[y]";
+    let row =
+        |id: &str, en: &str, fr: &str| json!({ "id": id, "en": en, "fr": fr, "size": "small" });
+    let rows = [
+        row("short", short, short),
+        row("a", &evil, &evil),
+        row("::warning::id", &evil, "b"),
+    ];
+    bench.rows("phrases.jsonl", &rows);
     bench.write(
         "broken.toml",
         &PHRASES.replace(
@@ -47,7 +52,8 @@ fn no_text_from_data_is_a_command_of_a_ci_system() {
         ("show --example ::nope", &[]),
         ("show --flips", &[]),
         ("compare latest:bare latest:few --all", &[]),
-        ("try phrases.toml --variant few --generate", &[]),
+        ("try phrases.toml --variant bare --generate", &[]),
+        ("try phrases.toml --variant bare --example a", &[]),
         ("try phrases.toml --variant few --example ::nope", &[]),
         ("try phrases.toml --variant few --json", &[]),
         ("query", &["SELECT * FROM examples"]),
