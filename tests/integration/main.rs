@@ -11,6 +11,7 @@ mod formats;
 mod html_report;
 mod hub;
 mod memo;
+mod mutants;
 mod references;
 mod rooms;
 mod same_bits;
