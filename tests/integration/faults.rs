@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -12,7 +12,7 @@ fn table() -> String {
 }
 
 /// The texts between backticks that name a test: `path.rs::name`.
-fn named(text: &str) -> Vec<(&str, &str)> {
+pub(super) fn named(text: &str) -> Vec<(&str, &str)> {
     text.split('`')
         .skip(1)
         .step_by(2)
@@ -45,6 +45,12 @@ fn every_test_that_is_named_exists() {
     let table = table();
     let named = named(&table);
     assert!(150 < named.len(), "{}", named.len());
+    assert_exist(&named);
+}
+
+/// Holds that every named test stands in the source that it is said to stand in.
+#[track_caller]
+pub(super) fn assert_exist(named: &[(&str, &str)]) {
     let missing: Vec<String> = named
         .iter()
         .filter(|(path, name)| {

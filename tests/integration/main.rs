@@ -13,6 +13,7 @@ mod formats;
 mod html_report;
 mod hub;
 mod memo;
+mod mutants;
 mod references;
 mod rooms;
 mod same_bits;
