@@ -51,8 +51,7 @@ fn peak(bench: &Bench, words: &str) -> u64 {
     }
 }
 
-/// Whatever is done with a row, it takes some kilobytes at most, and not as many as its scores,
-/// its rows of tables and its evidence take as they are made.
+/// Whatever is done with a row, what it takes in memory is bounded.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_row_takes_less_than_three_kilobytes() {
