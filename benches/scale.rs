@@ -235,7 +235,7 @@ fn child(kind: &str, n_rows: usize) -> Fallible<()> {
     Ok(())
 }
 
-/// Rows of about 100 bytes, no two alike.
+/// Rows of about 78 bytes, no two alike.
 fn write_dataset(path: &Path, n_rows: usize) -> Fallible<()> {
     let (who, what) = (
         ["The mayor", "A student", "My brother"],
