@@ -7,6 +7,8 @@ mod check;
 mod check_reports;
 mod compare;
 mod evidence;
+#[cfg(target_os = "linux")]
+mod failing_disk;
 mod interrupt;
 mod kills;
 mod model_info;
