@@ -66,6 +66,23 @@ fn every_encoding_and_compression_gives_the_same_rows() {
     }
 }
 
+/// Decoders made room for 2 GiB and for 128 GiB at these, and the process ended.
+#[test]
+fn files_that_claim_what_no_bytes_stand_for_are_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet/hostile");
+    for (file, expected) in [
+        (
+            "huge-page",
+            "column 1 of row group 1: page 1: it would unpack to 2147483647 bytes",
+        ),
+        ("huge-list", "its footer says more than it has bytes for"),
+    ] {
+        let refused = dataset::read(&folder.join(format!("{file}.parquet")));
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(expected), "{file}: {refused}");
+    }
+}
+
 /// The name is that of the test, since the child is this program with this one test to run.
 #[cfg(unix)]
 #[test]

@@ -8,6 +8,8 @@ mod check_reports;
 mod choices;
 mod compare;
 mod evidence;
+#[cfg(target_os = "linux")]
+mod failing_disk;
 mod hard_texts;
 mod interrupt;
 mod kills;
