@@ -134,6 +134,26 @@ struct Gathered {
     slips: Slips,
 }
 
+impl Gathered {
+    fn nothing(plan: &Plan) -> Self {
+        Self {
+            cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
+            tally: Tally::default(),
+            engine_elapsed: Duration::ZERO,
+            slips: Slips::default(),
+        }
+    }
+
+    /// Adds what one model did.
+    fn add(&mut self, tally: Tally) {
+        self.tally.n_requests += tally.n_requests;
+        self.tally.n_computed += tally.n_computed;
+        self.tally.n_stored += tally.n_stored;
+        self.tally.rows += tally.rows;
+        self.tally.is_stopped |= tally.is_stopped;
+    }
+}
+
 /// Runs `plan`.
 ///
 /// # Errors
@@ -149,16 +169,9 @@ pub(crate) fn execute(
     let judges = score::judges(&plan.experiment.spec.metrics)?;
     let mut store = Store::open(&options.results.join(".store/responses.sqlite3"))?;
     let experiment = plan.experiment.spec.experiment.name.as_str();
-    let digest = plan.digest().to_string();
     let metrics = analysis::metrics(plan, &judges);
     let mut manifest = manifest(plan, &metrics);
-    let folder = RunFolder::take(options.results, experiment, &digest, |folder| {
-        manifest.run.clone_from(&folder.id);
-        Ok::<(), ExecuteError>(manifest.write(&folder.path)?)
-    })?;
-    let toml = folder.path.join("experiment.toml");
-    std::fs::write(&toml, &plan.experiment.resolved)
-        .map_err(|source| FolderError::Write { path: toml, source })?;
+    let folder = begin(plan, options.results, &mut manifest)?;
     let work = Work {
         plan,
         judges,
@@ -181,12 +194,7 @@ pub(crate) fn execute(
         with_tokens: options.tokens.then_some(&token_text),
     };
     let mut recorder = Recorder::begin(&folder, tables)?;
-    let mut gathered = Gathered {
-        cells: vec![Cell::default(); plan.models.len() * plan.variants.len()],
-        tally: Tally::default(),
-        engine_elapsed: Duration::ZERO,
-        slips: Slips::default(),
-    };
+    let mut gathered = Gathered::nothing(plan);
     let watcher = RefCell::new(watcher);
     for (index, planned) in plan.models.iter().enumerate() {
         let loading = || watcher.borrow().loading(&planned.name);
@@ -233,6 +241,20 @@ pub(crate) fn execute(
     Ok(finished)
 }
 
+/// Takes a folder and writes what is known of a run before its first answer.
+fn begin(plan: &Plan, results: &Path, manifest: &mut Manifest) -> Result<RunFolder, ExecuteError> {
+    let experiment = plan.experiment.spec.experiment.name.as_str();
+    let digest = plan.digest().to_string();
+    let folder = RunFolder::take(results, experiment, &digest, |folder| {
+        manifest.run.clone_from(&folder.id);
+        Ok::<(), ExecuteError>(manifest.write(&folder.path)?)
+    })?;
+    let toml = folder.path.join("experiment.toml");
+    std::fs::write(&toml, &plan.experiment.resolved)
+        .map_err(|source| FolderError::Write { path: toml, source })?;
+    Ok(folder)
+}
+
 /// What an execution hands its answers to.
 struct Hands<'h, 'a, 'w> {
     watcher: &'h RefCell<&'w mut dyn Watcher>,
@@ -258,12 +280,10 @@ fn run_model(
     let mut is_loading = true;
     let mut times = vec![Duration::ZERO; n_variants];
     let mut on_progress = |progress: Progress| {
+        let mut watcher = watcher.borrow_mut();
         let (key, from_store) = match progress {
             Progress::Answered { key, from_store } => (key, from_store),
-            Progress::Refused { key } => {
-                watcher.borrow_mut().refused(key.model, key.variant);
-                return;
-            }
+            Progress::Refused { key } => return watcher.refused(key.model, key.variant),
         };
         if !from_store {
             // Loading the weights is nobody's time; it lies before the first answer.
@@ -271,7 +291,6 @@ fn run_model(
             times[key.variant] += last.elapsed().saturating_sub(loading.unwrap_or_default());
         }
         last = Instant::now();
-        let mut watcher = watcher.borrow_mut();
         watcher.answered(key.model, key.variant, from_store);
     };
     let mut not_recorded = None;
@@ -314,11 +333,7 @@ fn run_model(
         gathered.cells[model * n_variants + variant].elapsed += time;
     }
     gathered.engine_elapsed += engine.busy();
-    gathered.tally.n_requests += tally.n_requests;
-    gathered.tally.n_computed += tally.n_computed;
-    gathered.tally.n_stored += tally.n_stored;
-    gathered.tally.rows += tally.rows;
-    gathered.tally.is_stopped |= tally.is_stopped;
+    gathered.add(tally);
     Ok(())
 }
 

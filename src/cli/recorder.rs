@@ -47,7 +47,9 @@ impl<'a> Recorder<'a> {
             recorded: Recorded {
                 tables: CaseTables::begin(&folder.path, &run)?,
                 tallies: Tallies::default(),
-                cells: vec![Cases::default(); run.models.len() * run.variants.len()],
+                cells: (0..run.models.len() * run.variants.len())
+                    .map(|_| Cases::with_capacity(run.examples.len()))
+                    .collect(),
             },
             run,
             repeats: Vec::new(),

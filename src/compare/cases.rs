@@ -34,6 +34,15 @@ pub struct CaseRef<'a> {
 }
 
 impl Cases {
+    /// None yet, with room for `n`: lists that grow hold themselves twice for a moment.
+    pub fn with_capacity(n: usize) -> Self {
+        Self {
+            statuses: Vec::with_capacity(n),
+            likelihoods: Vec::with_capacity(n),
+            ..Self::default()
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.statuses.len()
@@ -47,12 +56,18 @@ impl Cases {
     /// Adds a case.
     pub fn push(&mut self, case: CaseEvidence) {
         if self.is_empty() {
-            self.columns = vec![Column::default(); case.values.len()];
+            let n_values = case.values.len();
+            self.columns = (0..n_values).map(|_| Column::default()).collect();
+            let room = self.statuses.capacity();
+            self.columns
+                .iter_mut()
+                .for_each(|it| it.is_there.reserve(room));
         }
         self.statuses.push(case.status);
-        self.likelihood_digests.push(case.likelihood_digest);
-        self.prior_digests.push(case.prior_digest);
-        self.generation_digests.push(case.generation_digest);
+        let room = self.statuses.capacity();
+        self.likelihood_digests.push(case.likelihood_digest, room);
+        self.prior_digests.push(case.prior_digest, room);
+        self.generation_digests.push(case.generation_digest, room);
         self.likelihoods.push(case.likelihood);
         let columns = self.columns.iter().zip(&case.values);
         let fits = case.values.len() == self.columns.len()
@@ -185,14 +200,16 @@ impl Default for Digests {
 }
 
 impl Digests {
-    fn push(&mut self, digest: Option<ShortDigest>) {
+    /// Adds a digest; there will be `room` of them, if that is known.
+    fn push(&mut self, digest: Option<ShortDigest>, room: usize) {
         match self {
             Self::Same(same, n) if *n == 0 || *same == digest => {
                 *same = digest;
                 *n += 1;
             }
             Self::Same(same, n) => {
-                let mut each = vec![*same; *n];
+                let mut each = Vec::with_capacity(room.max(*n + 1));
+                each.resize(*n, *same);
                 each.push(digest);
                 *self = Self::Each(each);
             }
@@ -255,7 +272,7 @@ impl Column {
         let before = self.is_there.len();
         self.is_there.push(value.is_some());
         if let (Values::None, Some(value)) = (&self.values, value) {
-            self.values = Values::filled(value, before);
+            self.values = Values::filled(value, before, self.is_there.capacity());
         }
         match (&mut self.values, value) {
             (Values::None, _) => {}
@@ -293,18 +310,25 @@ impl Column {
 }
 
 impl Values {
-    /// A list of the type of `value`, with `n` entries without meaning.
-    fn filled(value: &Value, n: usize) -> Self {
+    /// A list of the type of `value`, with `n` entries without meaning and room for some more.
+    fn filled(value: &Value, n: usize, room: usize) -> Self {
         match value {
-            Value::Outcome(_) => Self::Outcomes(vec![false; n]),
-            Value::Number(_) => Self::Numbers(vec![0.0; n]),
-            Value::Ratio(_) => Self::Ratios(vec![[0.0; 2]; n]),
+            Value::Outcome(_) => Self::Outcomes(entries(false, n, room)),
+            Value::Number(_) => Self::Numbers(entries(0.0, n, room)),
+            Value::Ratio(_) => Self::Ratios(entries([0.0; 2], n, room)),
             Value::Statistics(list) => Self::Statistics {
                 width: list.len(),
-                numbers: Numbers::Counts(vec![0; n * list.len()]),
+                numbers: Numbers::Counts(entries(0, n * list.len(), room * list.len())),
             },
         }
     }
+}
+
+/// `n` entries, with room for some more.
+fn entries<T: Clone>(entry: T, n: usize, room: usize) -> Vec<T> {
+    let mut entries = Vec::with_capacity(room.max(n));
+    entries.resize(n, entry);
+    entries
 }
 
 impl Numbers {
@@ -316,7 +340,8 @@ impl Numbers {
                 if f64::from(count).to_bits() == number.to_bits() {
                     counts.push(count);
                 } else {
-                    let mut any: Vec<f64> = counts.iter().map(|it| f64::from(*it)).collect();
+                    let mut any = Vec::with_capacity(counts.capacity());
+                    any.extend(counts.iter().map(|it| f64::from(*it)));
                     any.push(number);
                     *self = Self::Any(any);
                 }

@@ -228,10 +228,10 @@ mod tests {
     fn is_command(line: &str) -> bool {
         let marks = line.match_indices("##");
         let mut names = marks.map(|(at, _)| &line[at + 2..]);
-        line.trim_start().starts_with("::")
-            || line.contains("##[")
-            || line.contains("##vso[")
-            || names.any(|it| it.starts_with("teamcity["))
+        let name_of = |it: &str| it.find(|c: char| !c.is_ascii_alphanumeric());
+        // `##[`, `##vso[`, `##teamcity[`, and whatever else may come to be one.
+        let is_mark = |it: &str| name_of(it).is_some_and(|end| it[end..].starts_with('['));
+        line.trim_start().starts_with("::") || names.any(|it| is_mark(it))
     }
 
     fn has_command(text: &str) -> bool {

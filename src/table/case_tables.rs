@@ -13,7 +13,7 @@ use super::parquet::{self, Growing};
 use super::{Table, TableError, table_path};
 
 /// Cases that are written together, as a row group of each of their tables.
-pub const GROUP_CASES: usize = 1 << 15;
+pub const GROUP_CASES: usize = 1 << 14;
 
 /// The tables of cases, choices and tokens, as far as they are written.
 #[derive(Debug)]
