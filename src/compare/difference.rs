@@ -119,3 +119,72 @@ pub(super) fn smallest_difference(difference: &Difference) -> Option<f64> {
     let spread = difference.spread().filter(|it| 0.0 < *it)?;
     Some(stats::smallest_difference(spread, difference.n()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::{Family, ranking, sketch, variants};
+
+    /// What the tables say of a pair: who has a partner, and how many would settle it.
+    #[test]
+    fn a_comparison_counts_its_pairs_and_what_has_no_partner() {
+        let mut evidence = sketch::run("a", 50, [0.1, 0.0]);
+        // Of the first six, 0 to 2 miss one side, 3 both, 4 and 5 the other.
+        for (i, variant) in [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (4, 1), (5, 1)] {
+            evidence.cells[variant][i].likelihood = None;
+        }
+        let metric = evidence.metric("loglikelihood").unwrap();
+        let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
+        let family = Family {
+            model: 0,
+            metric_index: metric,
+            metric: &evidence.metrics[metric].metric,
+            units: &units,
+            control: Some(0),
+            clusters: None,
+            margin: None,
+            identical: &|_, _| false,
+        };
+        let [compared] = variants(&family).try_into().unwrap();
+        assert_eq!((compared.candidate, compared.reference), (1, 0));
+        assert_eq!((compared.n_pairs, compared.n_unpaired), (44, 3 + 2));
+        let loglikelihood = |variant: usize, i: usize| {
+            let case = &evidence.cells[variant][i];
+            case.likelihood.map(|it| it.loglikelihood)
+        };
+        let gains = (0..50).filter_map(|i| Some(loglikelihood(1, i)? - loglikelihood(0, i)?));
+        let gains: Vec<f64> = gains.collect();
+        let mean = gains.iter().sum::<f64>() / 44.0;
+        assert!((compared.gain.unwrap() - mean).abs() < 1e-12);
+        // (2.80 s / d)^2 with the standard deviation of the gains.
+        let variance = gains.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / 44.0;
+        let n = (2.8 * 2.8 * variance / (mean * mean)).ceil();
+        assert_eq!(compared.n_to_settle, Some(n as u64));
+    }
+
+    /// Without a control every pair is compared, the worse variant against the better one.
+    #[test]
+    fn without_a_control_the_better_variant_is_the_reference() {
+        for (quality, order) in [([0.0, 0.2], [1, 0]), ([0.2, 0.0], [0, 1])] {
+            let evidence = sketch::run("a", 50, quality);
+            for name in ["loglikelihood", "bits_per_byte", "f1"] {
+                let metric = evidence.metric(name).unwrap();
+                let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
+                let family = Family {
+                    model: 0,
+                    metric_index: metric,
+                    metric: &evidence.metrics[metric].metric,
+                    units: &units,
+                    control: None,
+                    clusters: None,
+                    margin: None,
+                    identical: &|_, _| false,
+                };
+                assert_eq!(ranking(&family), order, "{name}");
+                let [compared] = variants(&family).try_into().unwrap();
+                let pair = [compared.reference, compared.candidate];
+                assert_eq!(pair, order, "{name}");
+                assert!(compared.gain.unwrap() < 0.0, "{name}");
+            }
+        }
+    }
+}

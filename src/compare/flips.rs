@@ -116,3 +116,42 @@ fn of_metric(candidate: &Evidence, metric: usize, paired: &Paired) -> Vec<Flip> 
     });
     flips
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::sketch;
+
+    /// A quotient of sums belongs to no single example, and what only describes is no change.
+    #[test]
+    fn only_what_single_examples_have_flips() {
+        let (one, other) = (
+            sketch::run("b", 20, [0.1, 0.0]),
+            sketch::run("a", 20, [0.0, 0.0]),
+        );
+        let cells = CellPair {
+            candidate_model: "smol".to_owned(),
+            candidate: "bare".to_owned(),
+            reference_model: "smol".to_owned(),
+            reference: "bare".to_owned(),
+        };
+        let flipped = |name: &str| {
+            let flips = flips(&one, &other, &cells);
+            flips.iter().filter(|it| it.metric == name).count()
+        };
+        for name in ["loglikelihood", "f1", "sentence_chrf"] {
+            assert_eq!(flipped(name), 20, "{name}");
+        }
+        for name in [
+            "loglikelihood_per_byte",
+            "loglikelihood_per_token",
+            "bits_per_byte",
+            "perplexity",
+            "chrf",
+            "ece",
+            "acc_no_context",
+        ] {
+            assert_eq!(flipped(name), 0, "{name}");
+        }
+    }
+}

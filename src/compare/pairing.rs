@@ -269,3 +269,37 @@ pub(super) fn unit_names(
     let distinct = clusters.iter().filter(|it| seen.insert(*it));
     distinct.cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::compare::{Refusal, RunsOptions, ShortDigest, runs, sketch};
+
+    /// What judges the generation alone does not care what it might have been held against.
+    #[test]
+    fn other_references_matter_to_what_reads_them() {
+        let mut one = sketch::run("b", 20, [0.0, 0.0]);
+        let f1 = one.metric("f1").unwrap();
+        let recipe = one.metrics[f1].metric.recipe.as_mut().unwrap();
+        recipe.reads_references = false;
+        let mut other = one.clone();
+        for example in &mut other.examples {
+            example.references_digest = Some(ShortDigest::of(["another"]));
+        }
+        let options = RunsOptions {
+            across_models: false,
+            common_rows: false,
+        };
+        let compared = runs(&one, &other, &options).unwrap();
+        for (metric, refusal) in [
+            ("f1", None),
+            ("loglikelihood", None),
+            ("acc", None),
+            ("exact_match", Some(Refusal::NoPairs)),
+            ("chrf", Some(Refusal::NoPairs)),
+        ] {
+            let mut found = compared.comparisons.iter();
+            let found = found.find(|it| it.metric == metric).unwrap();
+            assert_eq!(found.refusal, refusal, "{metric}");
+        }
+    }
+}

@@ -300,6 +300,10 @@ fn models_pair_by_name_or_as_the_only_ones() {
     two.models[1].name = "smol".to_owned();
     let compared = runs(&one, &two, &OPTIONS).unwrap();
     assert_eq!(compared.missing_models, ["small"]);
+    assert!(compared.new_models.is_empty());
+    let compared = runs(&two, &one, &OPTIONS).unwrap();
+    assert_eq!(compared.new_models, ["small"]);
+    assert!(compared.missing_models.is_empty());
 }
 
 #[test]

@@ -266,6 +266,40 @@ mod tests {
         assert_eq!(majority_share::<Vec<f64>>(&[]), None);
     }
 
+    /// Ten bins of 31 or 30 predictions, by ascending confidence, whatever order they come in.
+    #[test]
+    fn a_calibration_error_is_the_mean_gap_of_its_bins() {
+        let n = 307;
+        let confidence = |i: usize| 0.5 + i as f64 / 700.0;
+        let is_right = |i: usize| f64::from(u8::from(i % 3 != 0 || i < 40));
+        let mut predictions: Vec<Vec<f64>> =
+            (0..n).map(|i| vec![confidence(i), is_right(i)]).collect();
+        let ends = [0, 30, 61, 92, 122, 153, 184, 214, 245, 276, 307];
+        let gaps = ends.windows(2).map(|bin| {
+            let gap: f64 = (bin[0]..bin[1]).map(|i| confidence(i) - is_right(i)).sum();
+            gap.abs()
+        });
+        let want = gaps.sum::<f64>() / n as f64;
+        predictions.reverse();
+        let got = calibration_error(&predictions).unwrap();
+        assert!((got - want).abs() < 1e-12, "{got} {want}");
+        assert_eq!(calibration_error(&predictions[..299]), None);
+        assert!(calibration_error(&predictions[..300]).is_some());
+    }
+
+    /// Hits, predictions and targets of each class.
+    #[test]
+    fn a_prediction_counts_for_its_class_and_a_hit_for_both() {
+        let counts = |target: usize| {
+            let choices = [-2.0, -1.0].iter().enumerate();
+            let choices = choices.map(|(i, it)| choice(*it, "a", i == target));
+            let choices: Vec<ChoiceScore> = choices.collect();
+            choice_statistics(MetricName::MacroF1, 2, &choices).unwrap()
+        };
+        assert_eq!(counts(1), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        assert_eq!(counts(0), [0.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+
     #[test]
     fn macro_f1_averages_over_the_classes_that_occur() {
         // Class 0: 2 hits of 3 predicted and 2 targets, F1 4/5. Class 1: 1 of 1 and 2, 2/3.

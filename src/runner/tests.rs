@@ -77,6 +77,27 @@ fn a_rerun_computes_nothing_and_answers_the_same() {
     assert_eq!(a, c);
 }
 
+/// The engine counts only what is not stored, so its first answer need not be the first.
+#[test]
+fn answers_find_their_requests_whatever_is_stored_already() {
+    let engine = FakeEngine::new(11, 16);
+    let cases: Vec<Case> = (0..6).map(|it| case(it, &[1, it as u32, 3])).collect();
+    let alone: Vec<Vec<Outcome>> = cases
+        .iter()
+        .flat_map(|it| run_all(std::slice::from_ref(it), &engine, &mut store().1, true).1)
+        .collect();
+    assert_ne!(alone[0], alone[1], "every case has an answer of its own");
+    for stored in [&[0][..], &[1, 4], &[0, 2, 5]] {
+        let (_folder, mut store) = store();
+        let first: Vec<Case> = stored.iter().map(|it| cases[*it].clone()).collect();
+        run_all(&first, &engine, &mut store, true);
+        for _ in 0..2 {
+            let (_, outcomes) = run_all(&cases, &engine, &mut store, true);
+            assert_eq!(outcomes, alone, "{stored:?} were stored");
+        }
+    }
+}
+
 /// A case without a request takes memory too, so a plan in which every prompt is too
 /// long must not be held as a whole.
 #[test]

@@ -72,6 +72,17 @@ fn a_loglikelihood_is_the_sum_of_its_tokens() {
     assert_eq!(score.choices[1].loglikelihood, f64::NEG_INFINITY);
 }
 
+/// A logprob of 0 is a probability of 1.
+#[test]
+fn a_certain_token_is_an_answer() {
+    let outcomes = vec![Ok(answer([0.0, -0.0])), Ok(answer([-1.0, 0.0]))];
+    let case = case(vec![choice(0, true), choice(1, false)], false);
+    let score = score(case, outcomes, &NO_JUDGES);
+    assert_eq!(score.status, Status::Ok);
+    assert_eq!(score.likelihood.unwrap().loglikelihood, 0.0);
+    assert_eq!(score.choices[1].loglikelihood, -1.0);
+}
+
 /// A missing answer is neither right nor wrong.
 #[test]
 fn a_ranking_without_all_its_choices_is_none() {
@@ -197,6 +208,33 @@ fn what_is_no_answer_is_never_a_score() {
     }
 }
 
+/// A long text takes several requests; a failure of one leaves the others where they are.
+#[test]
+fn a_text_that_fails_takes_all_of_its_outcomes_with_it() {
+    let windows = ScoredText {
+        choice_index: None,
+        requests: Ok(vec![Request::loglikelihood([1, 2, 3], 1); 2]),
+        ..choice(0, true)
+    };
+    let generation = Ok(Response::Generation {
+        tokens: vec![5],
+        text: "tea".to_owned(),
+        finish_reason: FinishReason::Eos,
+    });
+    for failed in 0..2 {
+        let mut outcomes = vec![
+            Ok(answer([-0.5, -0.25])),
+            Ok(answer([-1.0, -2.0])),
+            generation.clone(),
+        ];
+        outcomes[failed] = Err(Failure::NonFinite);
+        let got = score(case(vec![windows.clone()], true), outcomes, &NO_JUDGES);
+        assert_eq!(got.status, Status::NonFinite, "{failed}");
+        assert_eq!(got.likelihood, None, "half a text has no score");
+        assert_eq!(got.generation.unwrap().text, "tea", "{failed}");
+    }
+}
+
 /// One case in which anything failed is one that failed, whatever came before or after.
 #[test]
 fn a_failure_anywhere_is_the_status_of_the_case() {
@@ -257,4 +295,24 @@ proptest! {
         let want: Vec<_> = order.iter().map(|it| plain.choices[*it].clone()).collect();
         prop_assert_eq!(permuted.choices, want);
     }
+}
+
+/// The names stand in tables, and come back from them.
+#[test]
+fn a_status_is_read_by_the_name_it_is_written_with() {
+    let names = [
+        "ok",
+        "context_overflow",
+        "non_finite",
+        "zero_probability",
+        "engine_error",
+        "remote_error",
+    ];
+    assert_eq!(Status::ALL.map(Status::as_str), names);
+    assert_eq!(
+        names.map(Status::from_name),
+        Status::ALL.map(Some),
+        "and nothing else"
+    );
+    assert_eq!(Status::from_name("xyzzy"), None);
 }

@@ -384,6 +384,31 @@ mod tests {
         }
     }
 
+    /// Where skewness is mere rounding, Hall's bound would divide rounding by rounding.
+    #[test]
+    fn skewness_that_is_rounding_is_none() {
+        for noise in [0.0, 1e-13, -3e-13, 1e-12] {
+            let values = [
+                -2.5,
+                -2.0,
+                -1.5,
+                -1.0,
+                -0.5,
+                0.5,
+                1.0,
+                1.5,
+                2.0,
+                2.5 + noise,
+            ];
+            let jackknife = Jackknife::of_mean(&values).unwrap();
+            assert!(jackknife.skewness().abs() < 1e-11, "{noise}");
+            // Student's t with 9 degrees of freedom leaves 2.5 % beyond 2.262157163.
+            let reach = 2.262_157_162_854 * jackknife.stderr();
+            assert_near(jackknife.lower(0.975), -reach, 1e-9, "lower");
+            assert_near(jackknife.upper(0.975), reach, 1e-9, "upper");
+        }
+    }
+
     #[test]
     fn a_skewed_sample_reaches_further_on_its_long_side() {
         // 96 times 0 and 4 times -1: the long tail is below, so Hall's lower bound is the wider.

@@ -238,3 +238,24 @@ fn a_lone_model_is_judged_whatever_it_is_called_and_a_new_one_is_listed() {
     assert!(covered.new_variants.is_empty());
     assert_eq!(covered.findings.len(), 2);
 }
+
+/// A base that cannot be compared with says nothing of what the candidate itself lacks.
+#[test]
+fn what_is_unscored_counts_where_nothing_can_be_compared() {
+    let mut run = sketch::run("b", 40, [0.0, 0.0]);
+    for case in &mut run.cells[0][..6] {
+        case.likelihood = None;
+        case.status = Status::ContextOverflow;
+    }
+    let base = Base::Refused {
+        name: "baseline main",
+        why: "other rows",
+    };
+    let got = checks(cover(&gates(PER_BYTE), &run, base, true));
+    let of = |variant: &str| {
+        let found = got.iter().find(|it| it.label.variant == variant).unwrap();
+        (found.state, found.unscored.examples)
+    };
+    assert_eq!(of("bare"), (State::Unscored, 6));
+    assert_eq!(of("few"), (State::Inconclusive, 0));
+}
