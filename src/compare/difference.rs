@@ -130,7 +130,7 @@ mod tests {
         let mut evidence = sketch::run("a", 50, [0.1, 0.0]);
         // Of the first six, 0 to 2 miss one side, 3 both, 4 and 5 the other.
         for (i, variant) in [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (4, 1), (5, 1)] {
-            evidence.cells[variant][i].likelihood = None;
+            evidence.cells[variant].edit(i, |it| it.likelihood = None);
         }
         let metric = evidence.metric("loglikelihood").unwrap();
         let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
@@ -148,8 +148,8 @@ mod tests {
         assert_eq!((compared.candidate, compared.reference), (1, 0));
         assert_eq!((compared.n_pairs, compared.n_unpaired), (44, 3 + 2));
         let loglikelihood = |variant: usize, i: usize| {
-            let case = &evidence.cells[variant][i];
-            case.likelihood.map(|it| it.loglikelihood)
+            let likelihood = evidence.cells[variant].get(i).likelihood();
+            likelihood.map(|it| it.loglikelihood)
         };
         let gains = (0..50).filter_map(|i| Some(loglikelihood(1, i)? - loglikelihood(0, i)?));
         let gains: Vec<f64> = gains.collect();

@@ -226,8 +226,9 @@ mod tests {
     /// Whether a line is a command to the runners: as in `ActionCommand.cs` of actions/runner,
     /// `Command.cs` of azure-pipelines-agent, and the service messages of `TeamCity`.
     fn is_command(line: &str) -> bool {
-        let marks = line.match_indices("##");
-        let mut names = marks.map(|(at, _)| &line[at + 2..]);
+        // One by one, since `###[` has a mark that begins within another.
+        let marks = line.match_indices('#');
+        let mut names = marks.filter_map(|(at, _)| line[at..].strip_prefix("##"));
         let name_of = |it: &str| it.find(|c: char| !c.is_ascii_alphanumeric());
         // `##[`, `##vso[`, `##teamcity[`, and whatever else may come to be one.
         let is_mark = |it: &str| name_of(it).is_some_and(|end| it[end..].starts_with('['));

@@ -243,9 +243,11 @@ fn a_lone_model_is_judged_whatever_it_is_called_and_a_new_one_is_listed() {
 #[test]
 fn what_is_unscored_counts_where_nothing_can_be_compared() {
     let mut run = sketch::run("b", 40, [0.0, 0.0]);
-    for case in &mut run.cells[0][..6] {
-        case.likelihood = None;
-        case.status = Status::ContextOverflow;
+    for index in 0..6 {
+        run.cells[0].edit(index, |it| {
+            it.likelihood = None;
+            it.status = Status::ContextOverflow;
+        });
     }
     let base = Base::Refused {
         name: "baseline main",
