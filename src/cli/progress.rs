@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn the_time_before_the_first_answer_counts_but_for_what_is_left_out() {
         let clock = Clock::start();
-        clock.leave_out(Duration::from_secs(3600));
+        clock.leave_out(Duration::from_hours(1));
         assert_eq!(clock.now(), Duration::ZERO, "loading weights is no answer");
         let mut meter = Meter::new(100);
         meter.answered(false, at(10.0));

@@ -284,7 +284,9 @@ impl Column {
             (Values::Ratios(list), Some(Value::Ratio(pair))) => list.push(*pair),
             (Values::Ratios(list), _) => list.push([0.0; 2]),
             (Values::Statistics { numbers, .. }, Some(Value::Statistics(list))) => {
-                list.iter().for_each(|it| numbers.push(*it));
+                for it in list {
+                    numbers.push(*it);
+                }
             }
             (Values::Statistics { width, numbers }, _) => {
                 (0..*width).for_each(|_| numbers.push(0.0));
@@ -427,7 +429,7 @@ mod tests {
             generation_digest: None,
             likelihood: None,
             values: vec![
-                Some(Value::Outcome(i % 2 == 0)),
+                Some(Value::Outcome(i.is_multiple_of(2))),
                 (i != 1).then(|| Value::Statistics(vec![1.0, i as f64])),
             ],
         };

@@ -271,7 +271,7 @@ mod tests {
     fn a_calibration_error_is_the_mean_gap_of_its_bins() {
         let n = 307;
         let confidence = |i: usize| 0.5 + i as f64 / 700.0;
-        let is_right = |i: usize| f64::from(u8::from(i % 3 != 0 || i < 40));
+        let is_right = |i: usize| f64::from(u8::from(!i.is_multiple_of(3) || i < 40));
         let mut predictions: Vec<Vec<f64>> =
             (0..n).map(|i| vec![confidence(i), is_right(i)]).collect();
         let ends = [0, 30, 61, 92, 122, 153, 184, 214, 245, 276, 307];

@@ -232,7 +232,7 @@ mod tests {
         let name_of = |it: &str| it.find(|c: char| !c.is_ascii_alphanumeric());
         // `##[`, `##vso[`, `##teamcity[`, and whatever else may come to be one.
         let is_mark = |it: &str| name_of(it).is_some_and(|end| it[end..].starts_with('['));
-        line.trim_start().starts_with("::") || names.any(|it| is_mark(it))
+        line.trim_start().starts_with("::") || names.any(is_mark)
     }
 
     fn has_command(text: &str) -> bool {

@@ -54,8 +54,8 @@ impl CaseTables {
             "rows stand in plan order"
         );
         let tables = encode::of_cases(run, scores);
-        let each = self.growing.iter_mut().zip(&tables);
-        each.map(|(growing, table)| growing.add(table)).collect()
+        let mut each = self.growing.iter_mut().zip(&tables);
+        each.try_for_each(|(growing, table)| growing.add(table))
     }
 
     /// Puts the tables into their places, with those of examples, metrics and comparisons, and says

@@ -236,6 +236,10 @@ fn open(
 ) -> Result<(ParquetReader<File>, Vec<usize>), TableError> {
     let mut reader = ParquetReader::new(file);
     let metadata = reader.get_metadata().map_err(|it| damaged(path, &it))?;
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "polars does not name the type"
+    )]
     let groups = metadata.row_groups.iter().map(|it| it.num_rows()).collect();
     let pairs = metadata.key_value_metadata().as_deref().unwrap_or_default();
     let find = |key: &str| {
@@ -435,7 +439,9 @@ mod tests {
             let mut tallies = Tallies::default();
             let mut scores: Vec<&Score> = run.scores.iter().collect();
             scores.sort_by_key(|it| it.key);
-            scores.iter().for_each(|it| tallies.add(&run.tables(), it));
+            for score in scores {
+                tallies.add(&run.tables(), score);
+            }
             let manifest = fixture::manifest();
             let expected = summary(folder.path(), manifest, &run.tables(), tallies).unwrap();
             assert_eq!(read_summary(folder.path()).unwrap(), expected);

@@ -78,7 +78,7 @@ pub(super) fn encode(document: &Document<'_>, out: &mut dyn Write) -> io::Result
         out,
         hash: blake3::Hasher::new(),
     };
-    write!(text, "{FIRST_LINES}{EVIDENCE_VERSION},\n")?;
+    writeln!(text, "{FIRST_LINES}{EVIDENCE_VERSION},")?;
     field(&mut text, "kind", &document.kind)?;
     field(&mut text, "name", &document.name)?;
     field(&mut text, "saved_at", &document.saved_at)?;

@@ -172,7 +172,10 @@ impl Bench {
     /// Puts rows in front of and behind those of `phrases.jsonl`.
     fn add_phrases(&self, before: &[Json], behind: &[Json]) {
         let rows = std::fs::read_to_string(self.path("phrases.jsonl")).unwrap();
-        let lines = |rows: &[Json]| -> String { rows.iter().map(|it| format!("{it}\n")).collect() };
+        let lines = |rows: &[Json]| {
+            rows.iter()
+                .fold(String::new(), |text, it| text + &format!("{it}\n"))
+        };
         self.write("phrases.jsonl", &(lines(before) + &rows + &lines(behind)));
     }
 
