@@ -1,9 +1,9 @@
 //! Products of some rows with a whole weight.
 //!
 //! A task has a panel and some rows. Tasks go to all threads where the rows are all there
-//! are; where every thread has rows of its own, it does all tasks of its rows itself. What is done with a finished chain happens while it is
-//! still in the cache: [`product`] stores it or adds it, [`gated_product`] combines the
-//! chains of two panels.
+//! are; where every thread has rows of its own, it does all tasks of its rows itself. What is
+//! done with a finished chain happens while it is still in the cache: [`product`] stores it
+//! or adds it, [`gated_product`] combines the chains of two panels.
 
 use rayon::prelude::*;
 
