@@ -6,23 +6,35 @@
 //! and value; a row that fails the check is dropped and computed again, and counted.
 //! Failures are not stored: the next run tries them again.
 //!
-//! New rows are written in one short transaction per 512 rows or second, whichever comes
-//! first, so several runs can share the file. A transaction that was written survives the end
-//! of the process and of the power; what is lost is the second before, which is computed again.
+//! New rows are written in short transactions, so several runs can share the file. No row waits
+//! longer than a second, even if no other follows it: a thread of the store's own sees to that,
+//! since the next answers of a large model may be minutes away. A transaction that was written
+//! survives the end of the process and of the power; what is lost is the second before, which is
+//! computed again.
+
+mod value;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::request::{Digest, FinishReason, RequestKey, Response};
+use crate::request::{Digest, RequestKey, Response};
 
 /// Version of the file's layout, kept in SQLite's `user_version`.
 const LAYOUT_VERSION: i64 = 1;
 
-/// Rows after which a transaction is written.
-const ROWS_PER_COMMIT: usize = 512;
+/// Rows after which a transaction is written before its time, which bounds what waits in memory.
+///
+/// Keys are digests, so every row has another page, and what many of them share a transaction for
+/// is written once. Fewer rows made a million examples write 36 GB.
+const ROWS_PER_COMMIT: usize = 1 << 15;
+
+/// KiB of pages that SQLite keeps: the inner pages of some millions of rows.
+const CACHE_KIB: i64 = 16 << 10;
 
 /// How long another process is waited for.
 const WAIT: Duration = Duration::from_secs(30);
@@ -35,7 +47,7 @@ fn is_busy(err: &rusqlite::Error) -> bool {
     )
 }
 
-/// Time after which a transaction is written.
+/// How long a row waits before its transaction is written.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the store could not be used.
@@ -101,10 +113,29 @@ impl StoreError {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    shared: Arc<Shared>,
+    /// Writes what nobody flushes; joined when the store is dropped.
+    timer: Option<JoinHandle<()>>,
+    n_damaged: usize,
+}
+
+/// What the owner of a store and its timer have in common.
+#[derive(Debug)]
+struct Shared {
+    file: Mutex<File>,
+    /// The first row waits, or the store is dropped.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct File {
     connection: Connection,
     pending: Vec<(RequestKey, Vec<u8>)>,
-    last_commit: Instant,
-    n_damaged: usize,
+    /// Since when the first of `pending` has been waiting, or when it was last tried in vain.
+    waiting_since: Option<Instant>,
+    /// Why the timer could not write, until the owner is told.
+    failure: Option<rusqlite::Error>,
+    is_closing: bool,
 }
 
 impl Store {
@@ -143,6 +174,7 @@ impl Store {
         connection.busy_timeout(WAIT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |it| it.get(0))?;
         if found != 0 && found != LAYOUT_VERSION {
             return Ok(Err(StoreError::Layout {
@@ -155,11 +187,24 @@ impl Store {
              (key BLOB PRIMARY KEY, value BLOB NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID",
         )?;
         connection.pragma_update(None, "user_version", LAYOUT_VERSION)?;
+        let shared = Arc::new(Shared {
+            file: Mutex::new(File {
+                connection,
+                pending: Vec::new(),
+                waiting_since: None,
+                failure: None,
+                is_closing: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let timer = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.write_in_time()
+        });
         Ok(Ok(Self {
             path: path.to_owned(),
-            connection,
-            pending: Vec::new(),
-            last_commit: Instant::now(),
+            shared,
+            timer: Some(timer),
             n_damaged: 0,
         }))
     }
@@ -170,22 +215,15 @@ impl Store {
     ///
     /// [`StoreError::Sqlite`] if the file cannot be read.
     pub fn get(&mut self, key: RequestKey) -> Result<Option<Response>, StoreError> {
-        let row: Option<(SqlValue, SqlValue)> = self
-            .connection
-            .prepare_cached("SELECT value, digest FROM responses WHERE key = ?1")
-            .and_then(|mut it| {
-                it.query_row([&key.0[..]], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()
-            })
-            .map_err(|source| self.error(source))?;
-        let Some(row) = row else {
+        let row = self.shared.lock().row(key);
+        let Some(row) = row.map_err(|source| self.error(source))? else {
             return Ok(None);
         };
         let response = match row {
             (SqlValue::Blob(value), SqlValue::Blob(digest))
                 if digest == row_digest(key, &value) =>
             {
-                decode(&value)
+                value::decode(&value)
             }
             // Of another type only after damage.
             _ => None,
@@ -196,18 +234,27 @@ impl Store {
         Ok(response)
     }
 
-    /// Stores a response; it is on disk at the latest after [`Store::flush`].
+    /// Stores a response; it is on disk a second later, and at the latest after [`Store::flush`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sqlite`] if a transaction is due and cannot be written; its rows
-    /// are kept in memory and tried again with the next one.
+    /// [`StoreError::Sqlite`] if a transaction could not be written, this one or one of the
+    /// second before; its rows are kept in memory and tried again with the next one.
     pub fn put(&mut self, key: RequestKey, response: &Response) -> Result<(), StoreError> {
-        self.pending.push((key, encode(response)));
-        if ROWS_PER_COMMIT <= self.pending.len() || COMMIT_INTERVAL <= self.last_commit.elapsed() {
-            self.flush()?;
+        let value = value::encode(response);
+        let mut file = self.shared.lock();
+        file.pending.push((key, value));
+        if file.waiting_since.is_none() {
+            file.waiting_since = Some(Instant::now());
+            self.shared.changed.notify_one();
         }
-        Ok(())
+        let written = match file.failure.take() {
+            Some(failure) => Err(failure),
+            None if ROWS_PER_COMMIT <= file.pending.len() => file.write(),
+            None => Ok(()),
+        };
+        drop(file);
+        written.map_err(|source| self.error(source))
     }
 
     /// Writes everything that is still in memory.
@@ -216,24 +263,8 @@ impl Store {
     ///
     /// [`StoreError::Sqlite`] if the transaction cannot be written.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        if !self.pending.is_empty() {
-            self.write_pending().map_err(|source| self.error(source))?;
-            self.pending.clear();
-        }
-        self.last_commit = Instant::now();
-        Ok(())
-    }
-
-    fn write_pending(&mut self) -> Result<(), rusqlite::Error> {
-        let transaction = self.connection.transaction()?;
-        {
-            let mut insert = transaction
-                .prepare_cached("INSERT OR REPLACE INTO responses VALUES (?1, ?2, ?3)")?;
-            for (key, value) in &self.pending {
-                insert.execute((&key.0[..], value, &row_digest(*key, value)[..]))?;
-            }
-        }
-        transaction.commit()
+        let written = self.shared.lock().write();
+        written.map_err(|source| self.error(source))
     }
 
     /// Rows that failed their check since the store was opened.
@@ -249,6 +280,78 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.lock().is_closing = true;
+        self.shared.changed.notify_one();
+        if let Some(timer) = self.timer.take() {
+            // A panic of the timer has been told on stderr, and `put` and `flush` write without it.
+            timer.join().ok();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, File> {
+        // Rows stay pending until their transaction is written, whatever panicked meanwhile.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes every transaction that is due, until the store is dropped.
+    fn write_in_time(&self) {
+        let mut file = self.lock();
+        while !file.is_closing {
+            let Some(since) = file.waiting_since else {
+                let woken = self.changed.wait(file);
+                file = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = COMMIT_INTERVAL.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                if let Err(err) = file.write() {
+                    file.failure = Some(err);
+                    file.waiting_since = Some(Instant::now());
+                }
+            } else {
+                let woken = self.changed.wait_timeout(file, left);
+                (file, _) = woken.unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+impl File {
+    fn row(&self, key: RequestKey) -> Result<Option<(SqlValue, SqlValue)>, rusqlite::Error> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT value, digest FROM responses WHERE key = ?1")?;
+        let row = select.query_row([&key.0[..]], |row| Ok((row.get(0)?, row.get(1)?)));
+        row.optional()
+    }
+
+    /// Writes what waits in one transaction; if that fails, it goes on waiting.
+    fn write(&mut self) -> Result<(), rusqlite::Error> {
+        if !self.pending.is_empty() {
+            // In the order of the file, so that a page is visited once. Of equal keys the last
+            // row stays the last.
+            self.pending.sort_by_key(|it| it.0.0);
+            let transaction = self.connection.transaction()?;
+            {
+                let mut insert = transaction
+                    .prepare_cached("INSERT OR REPLACE INTO responses VALUES (?1, ?2, ?3)")?;
+                for (key, value) in &self.pending {
+                    insert.execute((&key.0[..], value, &row_digest(*key, value)[..]))?;
+                }
+            }
+            transaction.commit()?;
+            self.pending.clear();
+        }
+        self.waiting_since = None;
+        self.failure = None;
+        Ok(())
+    }
+}
+
 fn row_digest(Digest(key): RequestKey, value: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new()
         .update(&key)
@@ -257,80 +360,11 @@ fn row_digest(Digest(key): RequestKey, value: &[u8]) -> [u8; 32] {
         .as_bytes()
 }
 
-// A value is a kind byte, then little-endian fields; every list has a u32 length
-// before it. f32 values keep their bits, -inf included, which JSON could not hold.
-
-fn encode(response: &Response) -> Vec<u8> {
-    let mut out = Vec::new();
-    let length = |out: &mut Vec<u8>, n: usize| out.extend((n as u32).to_le_bytes());
-    match response {
-        Response::Loglikelihood {
-            logprobs,
-            is_argmax,
-        } => {
-            out.push(b'l');
-            length(&mut out, logprobs.len());
-            out.extend(logprobs.iter().flat_map(|it| it.to_le_bytes()));
-            out.extend(is_argmax.iter().map(|it| u8::from(*it)));
-        }
-        Response::Generation {
-            tokens,
-            text,
-            finish_reason,
-        } => {
-            out.push(b'g');
-            length(&mut out, tokens.len());
-            out.extend(tokens.iter().flat_map(|it| it.to_le_bytes()));
-            length(&mut out, finish_reason.as_str().len());
-            out.extend(finish_reason.as_str().as_bytes());
-            out.extend(text.as_bytes());
-        }
-    }
-    out
-}
-
-/// `None` if the bytes are not a whole response.
-fn decode(bytes: &[u8]) -> Option<Response> {
-    let (kind, rest) = bytes.split_first()?;
-    let (n, rest) = split_length(rest)?;
-    match kind {
-        b'l' => {
-            let (logprobs, flags) = rest.split_at_checked(4 * n)?;
-            let logprobs = words(logprobs).map(f32::from_le_bytes).collect();
-            let is_argmax: Vec<bool> = flags.iter().map(|it| *it == 1).collect();
-            (is_argmax.len() == n).then_some(Response::Loglikelihood {
-                logprobs,
-                is_argmax,
-            })
-        }
-        b'g' => {
-            let (tokens, rest) = rest.split_at_checked(4 * n)?;
-            let (n_reason, rest) = split_length(rest)?;
-            let (reason, text) = rest.split_at_checked(n_reason)?;
-            Some(Response::Generation {
-                tokens: words(tokens).map(u32::from_le_bytes).collect(),
-                text: String::from_utf8(text.to_vec()).ok()?,
-                finish_reason: FinishReason::from_name(std::str::from_utf8(reason).ok()?)?,
-            })
-        }
-        _ => None,
-    }
-}
-
-fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    Some((u32::from_le_bytes(*length) as usize, rest))
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {
-    bytes
-        .chunks_exact(4)
-        .map(|it| it.try_into().expect("chunks of four bytes"))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::value::{decode, encode};
     use super::*;
+    use crate::request::FinishReason;
 
     fn responses() -> [Response; 2] {
         [
@@ -364,6 +398,74 @@ mod tests {
         assert_eq!(store.n_damaged(), 0);
     }
 
+    fn change(store: &Store, assignment: &str) {
+        let file = store.shared.lock();
+        let update = format!("UPDATE responses SET {assignment}");
+        file.connection.execute(&update, []).unwrap();
+    }
+
+    /// Until `is_so`, which comes within a second or two unless it never does.
+    fn wait_until(mut is_so: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < Duration::from_mins(1));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The last answers of a wave, behind which the next one takes minutes.
+    #[test]
+    fn what_nobody_flushes_is_written_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        let mut store = Store::open(&path).unwrap();
+        let mut other = Store::open(&path).unwrap();
+        for round in 0..2_u8 {
+            for i in 0..3 {
+                let key = Digest([10 * round + i; 32]);
+                store.put(key, &numbered(i)).unwrap();
+            }
+            wait_until(|| other.get(Digest([10 * round + 2; 32])).unwrap() == Some(numbered(2)));
+            assert_eq!(
+                other.get(Digest([10 * round; 32])).unwrap(),
+                Some(numbered(0))
+            );
+        }
+    }
+
+    #[test]
+    fn whoever_puts_the_next_row_is_told_that_the_last_was_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite3");
+        let mut store = Store::open(&path).unwrap();
+        let rename = |from: &str, to: &str| {
+            let other = Connection::open(&path).unwrap();
+            let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+            other.execute(&rename, []).unwrap();
+        };
+        rename("responses", "elsewhere");
+        store.put(Digest([1; 32]), &numbered(1)).unwrap();
+        wait_until(|| store.shared.lock().failure.is_some());
+        store.put(Digest([2; 32]), &numbered(2)).unwrap_err();
+        rename("elsewhere", "responses");
+        store.flush().unwrap();
+        for i in 1..3 {
+            assert_eq!(store.get(Digest([i; 32])).unwrap(), Some(numbered(i)));
+        }
+    }
+
+    #[test]
+    fn many_rows_do_not_wait_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&folder.path().join("s.sqlite3")).unwrap();
+        let key = |i: usize| Digest(*blake3::hash(&i.to_le_bytes()).as_bytes());
+        for i in 0..ROWS_PER_COMMIT {
+            store.put(key(i), &responses()[0]).unwrap();
+        }
+        assert!(store.shared.lock().pending.is_empty());
+        assert!(store.get(key(0)).unwrap().is_some());
+    }
+
     #[test]
     fn a_damaged_row_is_not_an_answer() {
         let folder = tempfile::tempdir().unwrap();
@@ -371,10 +473,7 @@ mod tests {
         let mut store = Store::open(&path).unwrap();
         store.put(Digest([1; 32]), &responses()[0]).unwrap();
         store.flush().unwrap();
-        store
-            .connection
-            .execute("UPDATE responses SET value = zeroblob(length(value))", [])
-            .unwrap();
+        change(&store, "value = zeroblob(length(value))");
         assert_eq!(store.get(Digest([1; 32])).unwrap(), None);
         assert_eq!(store.n_damaged(), 1);
         store.put(Digest([1; 32]), &responses()[0]).unwrap();
@@ -486,8 +585,7 @@ mod tests {
         store.put(Digest([1; 32]), &responses()[0]).unwrap();
         store.flush().unwrap();
         for cell in ["value", "digest"] {
-            let change = format!("UPDATE responses SET {cell} = 'text'");
-            store.connection.execute(&change, []).unwrap();
+            change(&store, &format!("{cell} = 'text'"));
             assert_eq!(store.get(Digest([1; 32])).unwrap(), None);
         }
         assert_eq!(store.n_damaged(), 2);
@@ -502,15 +600,17 @@ mod tests {
         store.flush().unwrap();
         // As a disk that has room for no page more.
         let limit = |store: &Store, n: i64| {
-            let set: i64 = store
+            let pragma = format!("PRAGMA max_page_count = {n}");
+            let file = store.shared.lock();
+            let set: i64 = file
                 .connection
-                .query_row(&format!("PRAGMA max_page_count = {n}"), [], |it| it.get(0))
+                .query_row(&pragma, [], |it| it.get(0))
                 .unwrap();
             assert!(0 < set);
         };
         limit(&store, 1);
         for i in 1..40 {
-            store.pending.push((Digest([i; 32]), encode(&numbered(i))));
+            store.put(Digest([i; 32]), &numbered(i)).unwrap();
         }
         let err = store.flush().unwrap_err();
         assert!(err.hint().starts_with("free space"), "{err:?}");
