@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::args::{CheckArgs, Verbosity};
 use super::ci;
-use super::compare::flips;
+use super::compare::{flips, told_flips};
 use super::exit::Exit;
 use super::forecasts;
 use super::gates::{self, DEFAULT_BASELINE, Judged, Judging};
@@ -268,7 +268,8 @@ fn tell(
         Some(Err(err)) => return Err(refused(err, err.hint())),
         None => return Ok(exit),
     };
-    let changes = flips(judging.candidate, &base.evidence, comparison);
+    let told = told_flips(args.measure.json, comparison);
+    let changes = flips(judging.candidate, &base.evidence, comparison, told);
     let anchor = base.anchor.as_ref();
     let drift = anchor.map(|it| compare::runs(judging.candidate, it, &judging.options));
     let drift = anchor.zip(drift.as_ref());

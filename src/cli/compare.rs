@@ -2,6 +2,7 @@
 
 use harness::compare::{self, CellPair, CompareRunsError, Evidence, Flip, RunComparison};
 use harness::report::comparison::{self as report, Compared};
+use harness::report::flips::per_case;
 
 use super::args::CompareArgs;
 use super::exit::Exit;
@@ -103,12 +104,23 @@ fn compared(
     } else {
         compare::runs(one, other, &args.comparison.options())?
     };
-    let flips = flips(one, other, &comparison);
+    let told = told_flips(args.all || args.json, &comparison);
+    let flips = flips(one, other, &comparison, told);
     Ok((comparison, flips))
 }
 
-/// The flips of every pair of a comparison.
-pub(crate) fn flips(candidate: &Evidence, reference: &Evidence, of: &RunComparison) -> Flips {
+/// The metric by which flips are told, unless they are by all of them.
+pub(crate) fn told_flips(by_all: bool, of: &RunComparison) -> Option<&str> {
+    (!by_all).then(|| per_case(&of.primary))
+}
+
+/// The flips of every pair of a comparison, by `metric` or all.
+pub(crate) fn flips(
+    candidate: &Evidence,
+    reference: &Evidence,
+    of: &RunComparison,
+    metric: Option<&str>,
+) -> Flips {
     let mut seen: Vec<&CellPair> = Vec::new();
     for row in &of.comparisons {
         if !seen.contains(&&row.cells) {
@@ -119,7 +131,7 @@ pub(crate) fn flips(candidate: &Evidence, reference: &Evidence, of: &RunComparis
         (
             cells.candidate_model.clone(),
             cells.candidate.clone(),
-            compare::flips(candidate, reference, cells),
+            compare::flips(candidate, reference, cells, metric),
         )
     };
     seen.iter().map(one).collect()

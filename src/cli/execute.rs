@@ -235,8 +235,10 @@ pub(crate) fn execute(
     }
     let watcher = watcher.into_inner();
     watcher.reached(Stage::Analysis);
+    // What they keep of every prompt is not needed any more, and much of a large dataset.
+    let noticed = gathered.slips.settled();
     let mut finished = finish(plan, tables, manifest, recorder.end()?, finished, watcher)?;
-    finished.noticed = gathered.slips.settled();
+    finished.noticed = noticed;
     finished.elapsed = started.elapsed();
     Ok(finished)
 }

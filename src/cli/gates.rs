@@ -143,8 +143,7 @@ fn changes(of: &Judging<'_>, base: Option<&Side>, check: &Check) -> Changes {
     let is_identical = matches!(check.reasons[..], [Reason::Identical { .. }]);
     let cells = cells(reference, &label.model, (&label.variant, variant));
     if let (Some(cells), false) = (cells, is_identical) {
-        changes.flips = compare::flips(of.candidate, reference, &cells);
-        changes.flips.retain(|it| it.metric == metric);
+        changes.flips = compare::flips(of.candidate, reference, &cells, Some(metric));
     }
     changes
 }

@@ -104,6 +104,7 @@ fn show_flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
         output::note("error: no variant of this run has a value of its primary metric");
         return Ok(Exit::Refused);
     };
+    let metric = (!args.json).then(|| flips::per_case(&evidence.primary));
     let mut found = Vec::new();
     for model in &evidence.models {
         for variant in evidence.variants.iter().filter(|it| it.name != reference) {
@@ -113,7 +114,7 @@ fn show_flips(args: &ShowArgs, folder: &Path) -> Result<Exit, OutputError> {
                 reference_model: model.name.clone(),
                 reference: reference.clone(),
             };
-            let of_variant = compare::flips(&evidence, &evidence, &cells);
+            let of_variant = compare::flips(&evidence, &evidence, &cells, metric);
             found.push((model.name.clone(), variant.name.clone(), of_variant));
         }
     }

@@ -14,6 +14,7 @@ use crate::metric::{Metric, Source, Units, Value};
 use crate::score::{Likelihood, Status};
 
 use super::cases::{CaseRef, Cases};
+use super::examples::{ExampleRef, Examples};
 
 /// Everything about a run that a paired comparison needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ pub struct Evidence {
     /// The metrics, in the order of the tables.
     pub metrics: Vec<MetricEvidence>,
     /// The examples, in plan order.
-    pub examples: Vec<ExampleEvidence>,
+    pub examples: Examples,
     /// For each model and, within it, each variant: one entry per example.
     pub cells: Vec<Cases>,
 }
@@ -219,7 +220,8 @@ impl Evidence {
 
     /// Each example's cluster, if all have one.
     pub fn clusters(&self) -> Option<Vec<String>> {
-        self.examples.iter().map(|it| it.cluster.clone()).collect()
+        let clusters = self.examples.iter().map(ExampleRef::cluster);
+        clusters.map(|it| it.map(str::to_owned)).collect()
     }
 
     /// Whether two variants sent equal requests for every example, as far as `metric` reads
@@ -261,9 +263,9 @@ impl Evidence {
     ///
     /// [`EvidenceError`] with the first part that does not fit.
     pub fn check(&self) -> Result<(), EvidenceError> {
-        unique("models", self.models.iter().map(|it| &it.name))?;
-        unique("variants", self.variants.iter().map(|it| &it.name))?;
-        unique("examples", self.examples.iter().map(|it| &it.id))?;
+        unique("models", self.models.iter().map(|it| it.name.as_str()))?;
+        unique("variants", self.variants.iter().map(|it| it.name.as_str()))?;
+        unique("examples", self.examples.ids())?;
         if self.margin.is_some_and(|it| !it.is_finite() || it < 0.0) {
             return refuse("margin", "expected a finite number, 0 or more");
         }
@@ -299,9 +301,9 @@ impl Evidence {
                 );
                 return refuse(place, reason);
             }
-            for (case, example) in cell.iter().zip(&self.examples) {
+            for (case, id) in cell.iter().zip(self.examples.ids()) {
                 if let Err(reason) = check_case(case, &own) {
-                    return refuse(format!("{place}, example `{}`", example.id), reason);
+                    return refuse(format!("{place}, example `{id}`"), reason);
                 }
             }
         }
@@ -366,7 +368,7 @@ fn is_of_likelihood(metric: &Metric) -> bool {
     matches!(metric.source, Source::Likelihood(_))
 }
 
-fn unique<'a>(place: &str, names: impl Iterator<Item = &'a String>) -> Result<(), EvidenceError> {
+fn unique<'a>(place: &str, names: impl Iterator<Item = &'a str>) -> Result<(), EvidenceError> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {

@@ -1,5 +1,7 @@
 //! Which examples an edit fixed and which it broke.
 
+use std::sync::Arc;
+
 use crate::metric::Kind;
 use crate::stats::Direction;
 
@@ -12,8 +14,8 @@ use super::run_comparison::CellPair;
 pub struct Flip {
     /// The example.
     pub example_id: String,
-    /// The metric.
-    pub metric: String,
+    /// The metric; the flips of one share its name.
+    pub metric: Arc<str>,
     /// The reference's value, in the metric's unit; 0 or 1 for a yes or no.
     pub before: f64,
     /// The candidate's.
@@ -47,12 +49,18 @@ impl FlipKind {
     }
 }
 
-/// The examples whose value differs between two sides, for every metric that single examples
-/// have: metrics in the candidate's order, the largest change first, equals by id.
+/// The examples whose value differs between two sides, by `metric` or, without one, by every
+/// metric that single examples have: metrics in the candidate's order, the largest change first,
+/// equals by id. Of a large dataset the flips by all metrics are more than the two sides.
 ///
 /// Pairs as [`super::runs()`] does: an example that it leaves out is no flip. Empty if a name of
 /// `cells` is not there, or evidence does not fit together.
-pub fn flips(candidate: &Evidence, reference: &Evidence, cells: &CellPair) -> Vec<Flip> {
+pub fn flips(
+    candidate: &Evidence,
+    reference: &Evidence,
+    cells: &CellPair,
+    metric: Option<&str>,
+) -> Vec<Flip> {
     let sides = Sides {
         candidate,
         reference,
@@ -66,13 +74,14 @@ pub fn flips(candidate: &Evidence, reference: &Evidence, cells: &CellPair) -> Ve
     let rows = Rows::of(sides);
     let mut flips = Vec::new();
     for (index, it) in candidate.metrics.iter().enumerate() {
-        let metric = &it.metric;
-        let is_of_cases = matches!(metric.kind(), Kind::Proportion | Kind::Mean);
-        let Some(other) = reference.metric(&metric.name) else {
+        let is_wanted = metric.is_none_or(|wanted| wanted == it.metric.name);
+        let it = &it.metric;
+        let is_of_cases = matches!(it.kind(), Kind::Proportion | Kind::Mean);
+        let Some(other) = reference.metric(&it.name) else {
             continue;
         };
-        let is_same = reference.metrics[other].metric.definition() == metric.definition();
-        if is_of_cases && is_same && !metric.is_descriptive {
+        let is_same = reference.metrics[other].metric.definition() == it.definition();
+        if is_wanted && is_of_cases && is_same && !it.is_descriptive {
             let paired = Paired::of(sides, &rows, places, (index, other));
             flips.extend(of_metric(candidate, index, &paired));
         }
@@ -87,6 +96,7 @@ fn of_metric(candidate: &Evidence, metric: usize, paired: &Paired) -> Vec<Flip> 
         Direction::LowerIsBetter => -1.0,
     };
     let values = paired.candidate.numbers().zip(paired.reference.numbers());
+    let name: Arc<str> = metric.name.as_str().into();
     let mut flips: Vec<Flip> = values
         .zip(&paired.examples)
         .filter_map(|((after, before), example)| {
@@ -100,8 +110,8 @@ fn of_metric(candidate: &Evidence, metric: usize, paired: &Paired) -> Vec<Flip> 
                 (_, false) => FlipKind::Worsened,
             };
             Some(Flip {
-                example_id: candidate.examples[*example].id.clone(),
-                metric: metric.name.clone(),
+                example_id: candidate.examples.get(*example).id().to_owned(),
+                metric: Arc::clone(&name),
                 before,
                 after,
                 kind,
@@ -136,8 +146,8 @@ mod tests {
             reference: "bare".to_owned(),
         };
         let flipped = |name: &str| {
-            let flips = flips(&one, &other, &cells);
-            flips.iter().filter(|it| it.metric == name).count()
+            let flips = flips(&one, &other, &cells, None);
+            flips.iter().filter(|it| &*it.metric == name).count()
         };
         for name in ["loglikelihood", "f1", "sentence_chrf"] {
             assert_eq!(flipped(name), 20, "{name}");

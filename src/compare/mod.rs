@@ -12,6 +12,7 @@
 mod cases;
 mod difference;
 mod evidence;
+mod examples;
 mod flips;
 mod pairing;
 mod run_comparison;
@@ -31,6 +32,7 @@ pub use evidence::{
     CaseEvidence, Evidence, EvidenceError, ExampleEvidence, MetricEvidence, ModelEvidence,
     NotADigest, ShortDigest, VariantEvidence,
 };
+pub use examples::{ExampleRef, Examples};
 pub use flips::{Flip, FlipKind, flips};
 pub use pairing::{Cause, Unpaired};
 pub use run_comparison::{

@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::metric::{Kind, Metric, Source, Units, Value};
+use crate::metric::{Metric, Source, Units, Value};
 use crate::score::Status;
 
 use super::cases::CaseRef;
-use super::evidence::{Evidence, ExampleEvidence};
+use super::evidence::Evidence;
+use super::examples::{ExampleRef, Examples};
 
 /// An example that takes no part in a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,12 +96,9 @@ pub(super) struct Paired {
     pub(super) unpaired: Vec<Unpaired>,
     /// Every pair was asked the same and got the same values.
     pub(super) is_identical: bool,
-    /// Single numbers of all rows that speak of the same target, missing ones included; empty
-    /// for a ratio or a metric of the corpus.
-    pub(super) planned: Planned,
 }
 
-/// Numbers of every planned row, whichever side lacks them.
+/// Single numbers of all rows that speak of the same target, whichever side lacks them.
 #[derive(Debug, Default)]
 pub(super) struct Planned {
     /// Indices of the candidate's examples.
@@ -111,9 +109,8 @@ pub(super) struct Planned {
 
 impl Rows {
     pub(super) fn of(sides: Sides<'_>) -> Self {
-        fn index(list: &[ExampleEvidence]) -> HashMap<&str, usize> {
-            let ids = list.iter().map(|it| it.id.as_str());
-            ids.zip(0..).collect()
+        fn index(examples: &Examples) -> HashMap<&str, usize> {
+            examples.ids().zip(0..).collect()
         }
         let mut rows = Self {
             both: Vec::new(),
@@ -127,22 +124,46 @@ impl Rows {
         };
         let of_reference = index(&sides.reference.examples);
         for (i, example) in sides.candidate.examples.iter().enumerate() {
-            match of_reference.get(example.id.as_str()) {
-                None => leave_out(&example.id, Cause::OnlyInCandidate),
-                Some(j) if sides.reference.examples[*j].row_digest != example.row_digest => {
-                    leave_out(&example.id, Cause::FieldsChanged);
+            let other = of_reference.get(example.id());
+            match other.map(|j| (*j, sides.reference.examples.get(*j))) {
+                None => leave_out(example.id(), Cause::OnlyInCandidate),
+                Some((_, other)) if other.row_digest() != example.row_digest() => {
+                    leave_out(example.id(), Cause::FieldsChanged);
                 }
-                Some(j) => rows.both.push((i, *j)),
+                Some((j, _)) => rows.both.push((i, j)),
             }
         }
         drop(of_reference);
         let of_candidate = index(&sides.candidate.examples);
-        for example in &sides.reference.examples {
-            if !of_candidate.contains_key(example.id.as_str()) {
-                leave_out(&example.id, Cause::OnlyInReference);
+        for id in sides.reference.examples.ids() {
+            if !of_candidate.contains_key(id) {
+                leave_out(id, Cause::OnlyInReference);
             }
         }
         rows
+    }
+}
+
+impl Planned {
+    /// As [`Paired::of`], of a metric whose examples have numbers of their own.
+    pub(super) fn of(sides: Sides<'_>, rows: &Rows, cells: Cells, metrics: (usize, usize)) -> Self {
+        let metric = &sides.candidate.metrics[metrics.0].metric;
+        let candidates = sides.candidate.cell(cells.candidate.0, cells.candidate.1);
+        let references = sides.reference.cell(cells.reference.0, cells.reference.1);
+        let number = |value: Option<Value>| value.as_ref().and_then(Value::number);
+        let mut planned = Self::default();
+        for &(i, j) in &rows.both {
+            let example = sides.candidate.examples.get(i);
+            if !speaks_of_one_target(metric, example, sides.reference.examples.get(j)) {
+                continue;
+            }
+            let candidate = sides.candidate.value(metrics.0, candidates.get(i));
+            let reference = sides.reference.value(metrics.1, references.get(j));
+            planned.examples.push(i);
+            planned.candidate.push(number(candidate));
+            planned.reference.push(number(reference));
+        }
+        planned
     }
 }
 
@@ -158,13 +179,11 @@ impl Paired {
             reference: Units::none(metric.kind()),
             unpaired: Vec::new(),
             is_identical: true,
-            planned: Planned::default(),
         };
-        let has_numbers = matches!(metric.kind(), Kind::Proportion | Kind::Mean);
         for &(i, j) in &rows.both {
             let (one, other) = (candidates.get(i), references.get(j));
-            let example = &sides.candidate.examples[i];
-            if !speaks_of_one_target(metric, example, &sides.reference.examples[j]) {
+            let example = sides.candidate.examples.get(i);
+            if !speaks_of_one_target(metric, example, sides.reference.examples.get(j)) {
                 paired.leave_out(example, Cause::TargetChanged);
                 continue;
             }
@@ -172,13 +191,6 @@ impl Paired {
                 sides.candidate.value(metrics.0, one),
                 sides.reference.value(metrics.1, other),
             );
-            if has_numbers {
-                let planned = &mut paired.planned;
-                let number = |value: &Option<Value>| value.as_ref().and_then(Value::number);
-                planned.examples.push(i);
-                planned.candidate.push(number(&values.0));
-                planned.reference.push(number(&values.1));
-            }
             paired.add(metric, (i, example), (one, other), values);
         }
         paired.is_identical &= !paired.examples.is_empty();
@@ -188,7 +200,7 @@ impl Paired {
     fn add(
         &mut self,
         metric: &Metric,
-        (index, example): (usize, &ExampleEvidence),
+        (index, example): (usize, ExampleRef<'_>),
         (candidate, reference): (CaseRef<'_>, CaseRef<'_>),
         values: (Option<Value>, Option<Value>),
     ) {
@@ -217,23 +229,23 @@ impl Paired {
         }
     }
 
-    fn leave_out(&mut self, example: &ExampleEvidence, cause: Cause) {
+    fn leave_out(&mut self, example: ExampleRef<'_>, cause: Cause) {
         self.unpaired.push(Unpaired {
-            example_id: example.id.clone(),
+            example_id: example.id().to_owned(),
             cause,
         });
     }
 }
 
 /// Whether the metric's values of two examples with equal fields are about the same thing.
-fn speaks_of_one_target(metric: &Metric, one: &ExampleEvidence, other: &ExampleEvidence) -> bool {
-    let is_same_target = one.target_digest == other.target_digest;
+fn speaks_of_one_target(metric: &Metric, one: ExampleRef<'_>, other: ExampleRef<'_>) -> bool {
+    let is_same_target = one.target_digest() == other.target_digest();
     match (metric.source, &metric.recipe) {
         (Source::Likelihood(_), _) => is_same_target,
         // How the choices are worded belongs to the prompt that is judged.
         (Source::Choices { .. }, _) => true,
         (_, Some(recipe)) if !recipe.reads_references => true,
-        _ => is_same_target && one.references_digest == other.references_digest,
+        _ => is_same_target && one.references_digest() == other.references_digest(),
     }
 }
 
@@ -246,11 +258,11 @@ pub(super) fn clusters(sides: Sides<'_>, examples: &[usize]) -> Option<Vec<Strin
         return Some(examples.iter().map(|it| own[*it].clone()).collect());
     }
     let theirs = sides.reference.clusters()?;
-    let ids = sides.reference.examples.iter().map(|it| it.id.as_str());
+    let ids = sides.reference.examples.ids();
     let by_id: HashMap<&str, &String> = ids.zip(&theirs).collect();
     let ids = examples
         .iter()
-        .map(|it| sides.candidate.examples[*it].id.as_str());
+        .map(|it| sides.candidate.examples.get(*it).id());
     ids.map(|id| by_id.get(id).map(|it| (*it).clone()))
         .collect()
 }
@@ -262,17 +274,34 @@ pub(super) fn unit_names(
     clusters: Option<&[String]>,
 ) -> Vec<String> {
     let Some(clusters) = clusters else {
-        let ids = examples.iter().map(|it| &sides.candidate.examples[*it].id);
-        return ids.cloned().collect();
+        let ids = examples.iter().map(|it| sides.candidate.examples.get(*it));
+        return ids.map(|it| it.id().to_owned()).collect();
     };
+    distinct(clusters).cloned().collect()
+}
+
+/// The name of one unit, as [`unit_names`] gives it.
+pub(super) fn unit_name(
+    sides: Sides<'_>,
+    examples: &[usize],
+    clusters: Option<&[String]>,
+    unit: usize,
+) -> Option<String> {
+    if let Some(clusters) = clusters {
+        return distinct(clusters).nth(unit).cloned();
+    }
+    let example = sides.candidate.examples.get(*examples.get(unit)?);
+    Some(example.id().to_owned())
+}
+
+fn distinct(clusters: &[String]) -> impl Iterator<Item = &String> {
     let mut seen = HashSet::new();
-    let distinct = clusters.iter().filter(|it| seen.insert(*it));
-    distinct.cloned().collect()
+    clusters.iter().filter(move |it| seen.insert(*it))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::compare::{Refusal, RunsOptions, ShortDigest, runs, sketch};
+    use crate::compare::{ExampleEvidence, Refusal, RunsOptions, ShortDigest, runs, sketch};
 
     /// What judges the generation alone does not care what it might have been held against.
     #[test]
@@ -282,9 +311,9 @@ mod tests {
         let recipe = one.metrics[f1].metric.recipe.as_mut().unwrap();
         recipe.reads_references = false;
         let mut other = one.clone();
-        for example in &mut other.examples {
-            example.references_digest = Some(ShortDigest::of(["another"]));
-        }
+        let another = Some(ShortDigest::of(["another"]));
+        let change = |_, it: &mut ExampleEvidence| it.references_digest = another;
+        other.examples.edit_each(change);
         let options = RunsOptions {
             across_models: false,
             common_rows: false,

@@ -136,11 +136,11 @@ impl<'a> Sides<'a> {
 
     fn rows(self, options: RunsOptions) -> Result<Rows, CompareRunsError> {
         let rows = Rows::of(self);
-        let first = |list: &mut dyn Iterator<Item = &String>| -> Vec<String> {
-            list.take(SHOWN).cloned().collect()
+        let first = |list: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+            list.take(SHOWN).map(str::to_owned).collect()
         };
         if rows.both.is_empty() {
-            let ids = |it: &'a Evidence| first(&mut it.examples.iter().map(|it| &it.id));
+            let ids = |it: &'a Evidence| first(&mut it.examples.ids());
             let (ours, theirs) = (ids(self.candidate), ids(self.reference));
             return Err(nothing_in_common("row", &ours, &theirs));
         }
@@ -153,7 +153,7 @@ impl<'a> Sides<'a> {
                 n_changed: count(Cause::FieldsChanged),
                 n_new: count(Cause::OnlyInCandidate),
                 n_missing: count(Cause::OnlyInReference),
-                examples: first(&mut rows.unpaired.iter().map(|it| &it.example_id)),
+                examples: first(&mut rows.unpaired.iter().map(|it| it.example_id.as_str())),
             });
         }
         Ok(rows)
@@ -389,8 +389,8 @@ fn compare_cells(
             comparison.n_to_settle = difference::n_to_settle(&difference);
             comparison.spread_of_gains = gains;
             comparison.dominant = difference.dominant_unit().and_then(|(unit, share)| {
-                let names = pairing::unit_names(sides, &paired.examples, clusters.as_deref());
-                let unit = names.into_iter().nth(unit)?;
+                let clusters = clusters.as_deref();
+                let unit = pairing::unit_name(sides, &paired.examples, clusters, unit)?;
                 Some(Dominant { unit, share })
             });
             comparison.difference = Some(difference);

@@ -81,11 +81,18 @@ pub fn samples(
     if reference.metrics[metrics.1].metric.definition() != metric.definition() {
         return None;
     }
-    let paired = Paired::of(sides, &Rows::of(sides), places, metrics);
-    Some(of_pair(sides, metric, paired))
+    let rows = Rows::of(sides);
+    let planned = has_numbers(metric).then(|| Planned::of(sides, &rows, places, metrics));
+    let paired = Paired::of(sides, &rows, places, metrics);
+    Some(of_pair(sides, metric, paired, planned))
 }
 
-fn of_pair(sides: Sides<'_>, metric: &Metric, paired: Paired) -> Result<PairedSamples, Refusal> {
+fn of_pair(
+    sides: Sides<'_>,
+    metric: &Metric,
+    paired: Paired,
+    planned: Option<Planned>,
+) -> Result<PairedSamples, Refusal> {
     let clusters = pairing::clusters(sides, &paired.examples);
     let (one, other) = (paired.candidate, paired.reference);
     let (candidate, reference) =
@@ -96,17 +103,10 @@ fn of_pair(sides: Sides<'_>, metric: &Metric, paired: Paired) -> Result<PairedSa
         is_identical: paired.is_identical,
         units: pairing::unit_names(sides, &paired.examples, clusters.as_deref()),
         unpaired: paired.unpaired,
-        planned: has_numbers(metric).then(|| {
-            let Planned {
-                examples,
-                candidate,
-                reference,
-            } = paired.planned;
-            PlannedValues {
-                candidate,
-                reference,
-                clusters: pairing::clusters(sides, &examples),
-            }
+        planned: planned.map(|it| PlannedValues {
+            clusters: pairing::clusters(sides, &it.examples),
+            candidate: it.candidate,
+            reference: it.reference,
         }),
         is_clustered: clusters.is_some(),
     })

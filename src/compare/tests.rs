@@ -86,7 +86,7 @@ fn equal_requests_are_identical_for_any_n() {
             assert_eq!(it.verdict, Verdict::Unchanged);
             assert_eq!(it.n_units(), n_examples);
         }
-        assert!(flips(&one, &other, &compared.comparisons[0].cells).is_empty());
+        assert!(flips(&one, &other, &compared.comparisons[0].cells, None).is_empty());
     }
 }
 
@@ -132,10 +132,12 @@ fn identity_is_not_taken_on_trust() {
 fn every_example_that_takes_no_part_is_listed_with_its_cause() {
     let mut one = sketch::run("b", 100, [0.0, 0.0]);
     let mut other = sketch::run("a", 100, [0.0, 0.0]);
-    one.examples[0].id = "new".to_owned();
-    one.examples[1].row_digest = ShortDigest::of(["edited"]);
-    one.examples[2].target_digest = Some(ShortDigest::of(["edited"]));
-    one.examples[3].references_digest = Some(ShortDigest::of(["another"]));
+    let edited = ShortDigest::of(["edited"]);
+    one.examples.edit(0, |it| it.id = "new".to_owned());
+    one.examples.edit(1, |it| it.row_digest = edited);
+    one.examples.edit(2, |it| it.target_digest = Some(edited));
+    one.examples
+        .edit(3, |it| it.references_digest = Some(edited));
     let slot = own_slot(&one, "exact_match");
     one.cells[0].edit(4, |it| it.values[slot] = None);
     one.cells[0].edit(4, |it| it.status = Status::ContextOverflow);
@@ -223,9 +225,8 @@ fn samples_carry_what_is_missing() {
 fn clusters_are_the_units_and_the_other_side_may_name_them() {
     let mut one = sketch::run("b", 40, [0.05, 0.0]);
     let other = sketch::run("a", 40, [0.0, 0.0]);
-    for (i, example) in one.examples.iter_mut().enumerate() {
-        example.cluster = Some(format!("page {}", i % 12));
-    }
+    one.examples
+        .edit_each(|i, it| it.cluster = Some(format!("page {}", i % 12)));
     for (a, b) in [(&one, &other), (&other, &one)] {
         let compared = runs(a, b, &OPTIONS).unwrap();
         let it = of(&compared, "exact_match", "bare");
@@ -263,10 +264,11 @@ fn another_model_or_dataset_needs_consent() {
 
     let mut other = sketch::run("a", 40, [0.0, 0.0]);
     for i in 0..4 {
-        other.examples[i].row_digest = ShortDigest::of(["edited"]);
+        let edited = ShortDigest::of(["edited"]);
+        other.examples.edit(i, |it| it.row_digest = edited);
     }
     assert!(runs(&one, &other, &OPTIONS).is_ok(), "10 % is tolerated");
-    other.examples[4].id = "new".to_owned();
+    other.examples.edit(4, |it| it.id = "new".to_owned());
     let error = runs(&one, &other, &OPTIONS).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -368,10 +370,7 @@ fn what_cannot_be_compared_says_why() {
     );
 
     let mut other = one.clone();
-    other
-        .examples
-        .iter_mut()
-        .for_each(|it| it.target_digest = None);
+    other.examples.edit_each(|_, it| it.target_digest = None);
     let compared = runs(&one, &other, &OPTIONS).unwrap();
     assert_eq!(
         of(&compared, "loglikelihood", "bare").refusal,
@@ -464,9 +463,17 @@ fn flips_are_the_changes_with_the_largest_first() {
         reference_model: "smol".to_owned(),
         reference: "bare".to_owned(),
     };
-    let got: Vec<(String, String, f64, f64, FlipKind)> = flips(&after, &start, &cells)
+    let got: Vec<(String, String, f64, f64, FlipKind)> = flips(&after, &start, &cells, None)
         .into_iter()
-        .map(|it| (it.metric, it.example_id, it.before, it.after, it.kind))
+        .map(|it| {
+            (
+                it.metric.to_string(),
+                it.example_id,
+                it.before,
+                it.after,
+                it.kind,
+            )
+        })
         .collect();
     let flip = |metric: &str, id: &str, before, after, kind| {
         (metric.to_owned(), id.to_owned(), before, after, kind)
@@ -482,11 +489,15 @@ fn flips_are_the_changes_with_the_largest_first() {
             flip("brier", "e0002", 0.5, 0.75, FlipKind::Worsened),
         ]
     );
+    let by_brier = flips(&after, &start, &cells, Some("brier"));
+    assert_eq!(by_brier.len(), 3);
+    assert!(by_brier.iter().all(|it| &*it.metric == "brier"));
+    assert!(flips(&after, &start, &cells, Some("bleu")).is_empty());
     let unknown = CellPair {
         candidate: "chat".to_owned(),
         ..cells
     };
-    assert!(flips(&after, &start, &unknown).is_empty());
+    assert!(flips(&after, &start, &unknown, None).is_empty());
 }
 
 #[test]
@@ -497,7 +508,7 @@ fn evidence_that_does_not_fit_together_is_refused() {
             it.models.push(it.models[0].clone());
         }),
         ("examples: `e0001` stands there twice", |it| {
-            it.examples[0].id = "e0001".to_owned();
+            it.examples.edit(0, |it| it.id = "e0001".to_owned());
         }),
         ("cells: expected 2, got 1", |it| {
             it.cells.pop();

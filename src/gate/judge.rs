@@ -12,7 +12,7 @@ use super::forecast::{Forecast, Outlook, forecast};
 use super::observation::{Observation, Pair, Seen};
 use super::rule::{Limit, Rule};
 use crate::experiment::Estimate;
-use crate::stats::{Difference, Jackknife, Sample, holm};
+use crate::stats::{Difference, Sample, holm};
 
 /// One rule held against one observation, before the other checks of the command are known.
 #[derive(Debug, Clone, PartialEq)]
@@ -373,7 +373,7 @@ fn judge_value(
     };
     let floor = rule.floor(sample.bounded_mean(), sample.is_proportion());
     let (lower, upper) = (sample.lower(rule.confidence), sample.upper(rule.confidence));
-    let spread = sample.jackknife().map(Jackknife::spread);
+    let spread = sample.jackknife().map(|it| it.spread());
     let forecast = blank.forecast(sample, spread);
     let numbers = |check: Check| Check {
         value: Some(sample.value()),

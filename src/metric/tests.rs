@@ -124,7 +124,7 @@ fn an_example_counts_once_however_often_it_is_repeated() {
         .map(|i| score(i / 3, i % 3, Some((values[i / 3][i % 3], &[]))))
         .collect();
     let units = metric.units(&scores.iter().collect::<Vec<_>>());
-    assert_eq!(units.examples, [0, 1]);
+    assert_eq!(*units.examples, [0, 1]);
     let estimate = metric.measure(&units, None, 2).estimate.unwrap();
     // (2/3 + 0) / 2
     assert!((estimate.value - 1.0 / 3.0).abs() < 1e-12, "{estimate:?}");
@@ -164,7 +164,7 @@ fn an_example_that_lacks_an_answer_has_no_value() {
         let missing = [score(1, 0, Some((1.0, &[1.0]))), score(1, 1, None)];
         let all: Vec<&Score> = whole.iter().chain(&missing).collect();
         let units = metric.units(&all);
-        assert_eq!(units.examples, [0], "{name}");
+        assert_eq!(*units.examples, [0], "{name}");
         assert_eq!(metric.measure(&units, None, 2).n_failed, 1, "{name}");
         // A value that is no number is none.
         let broken = score(0, 0, Some((f64::NAN, &[f64::NAN])));
@@ -180,7 +180,7 @@ fn an_example_that_lacks_an_answer_has_no_value() {
     ] {
         let metric = named(&metrics, name);
         let empty = with_likelihood(0, None);
-        assert_eq!(metric.units(&[&empty]).examples, [0usize; 0], "{name}");
+        assert_eq!(*metric.units(&[&empty]).examples, [0usize; 0], "{name}");
     }
 }
 

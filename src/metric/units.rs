@@ -57,9 +57,9 @@ impl Value {
 /// A metric's values, one entry per example that has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Units {
-    /// Indices of the examples, ascending.
-    pub examples: Vec<usize>,
-    /// Shared by those that were restricted to all of them.
+    /// Indices of the examples, ascending; like the values, shared by those that were restricted
+    /// to all of them.
+    pub examples: Arc<Vec<usize>>,
     values: Arc<Values>,
 }
 
@@ -115,7 +115,7 @@ impl Units {
     /// No values yet, of that kind.
     pub fn none(kind: Kind) -> Self {
         Self {
-            examples: Vec::new(),
+            examples: Arc::default(),
             values: Arc::new(match kind {
                 Kind::Proportion => Values::Proportion(Vec::new()),
                 Kind::Mean => Values::Mean(Vec::new()),
@@ -137,7 +137,7 @@ impl Units {
             (Values::Corpus(rows), Value::Statistics(statistics)) => rows.push(&statistics),
             _ => return,
         }
-        self.examples.push(example);
+        Arc::make_mut(&mut self.examples).push(example);
     }
 
     /// Each example's own number, as [`Value::number`] gives it.
@@ -174,7 +174,7 @@ impl Units {
             }
         };
         Self {
-            examples: kept(&self.examples, &mask),
+            examples: Arc::new(kept(&self.examples, &mask)),
             values: Arc::new(values),
         }
     }

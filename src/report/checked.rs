@@ -210,7 +210,7 @@ fn lost(it: &CheckedGate<'_>) -> Vec<String> {
 /// Those of `flips` that got worse by `metric`, in the same order.
 pub(super) fn broken<'a>(flips: &'a [Flip], metric: &str) -> Vec<&'a Flip> {
     let is_worse = |it: &&Flip| matches!(it.kind, FlipKind::Broke | FlipKind::Worsened);
-    let of_metric = flips.iter().filter(|it| it.metric == metric);
+    let of_metric = flips.iter().filter(|it| &*it.metric == metric);
     of_metric.filter(is_worse).collect()
 }
 
@@ -248,7 +248,7 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.checks[1].label.metric = "loglikelihood_per_byte".to_owned();
         for it in &mut fixture.broken {
-            it.metric = "loglikelihood".to_owned();
+            it.metric = "loglikelihood".into();
         }
         let ids = fixture.with(|it| {
             let broken = it.checks[1].broken();
@@ -274,7 +274,7 @@ mod tests {
         fixture.checks[1].label.metric = "loglikelihood_per_byte".to_owned();
         fixture.broken = (0..7)
             .map(|i| Flip {
-                metric: "loglikelihood".to_owned(),
+                metric: "loglikelihood".into(),
                 ..flip(&format!("r-{i:03}"), FlipKind::Worsened)
             })
             .collect();

@@ -143,7 +143,7 @@ pub(super) fn flip(id: &str, kind: FlipKind) -> Flip {
     };
     Flip {
         example_id: id.to_owned(),
-        metric: "acc".to_owned(),
+        metric: "acc".into(),
         before,
         after,
         kind,
@@ -231,7 +231,7 @@ impl Fixture {
         });
         fixture.checks = vec![check];
         let mut broken = flip(text, FlipKind::Worsened);
-        broken.metric = text.to_owned();
+        broken.metric = text.into();
         fixture.broken = vec![broken];
         fixture.file = text.to_owned();
         fixture.base = text.to_owned();

@@ -32,7 +32,8 @@ const MAX_IDS: usize = 5;
 pub struct Compared<'a> {
     /// The comparison.
     pub comparison: &'a RunComparison,
-    /// For each model and variant, named as the candidate names them, what changed.
+    /// For each model and variant, named as the candidate names them, what changed: by every
+    /// metric, or by [`flips::per_case`] of the primary one where no other is shown.
     pub flips: &'a Flips,
     /// Show every metric, not only the primary one and the declared ones.
     pub is_complete: bool,
@@ -316,11 +317,11 @@ fn refusal(row: &PairedComparison) -> Option<String> {
 fn flip_lines(variant: &str, flips: &[Flip], compared: &Compared<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for of_metric in flips.chunk_by(|a, b| a.metric == b.metric) {
-        let metric = &of_metric[0].metric;
+        let metric = &*of_metric[0].metric;
         let rows = &compared.comparison.comparisons;
         let is_shown =
-            compared.is_complete || *metric == flips::per_case(&compared.comparison.primary);
-        let row = rows.iter().find(|it| it.metric == *metric && is_shown);
+            compared.is_complete || metric == flips::per_case(&compared.comparison.primary);
+        let row = rows.iter().find(|it| it.metric == metric && is_shown);
         let Some(row) = row else {
             continue;
         };
@@ -494,7 +495,8 @@ mod tests {
     /// `bare` was edited for the worse, `few` not at all, one row is new.
     fn runs() -> (Evidence, Evidence) {
         let mut candidate = sketch::run("b", 40, [-0.1, 0.0]);
-        candidate.examples[7].id = "new\u{1b}[2J".to_owned();
+        let id = "new\u{1b}[2J".to_owned();
+        candidate.examples.edit(7, |it| it.id = id);
         (candidate, sketch::run("a", 40, [0.0, 0.0]))
     }
 
@@ -506,7 +508,7 @@ mod tests {
             .map(|variant| {
                 let mut rows = comparison.comparisons.iter();
                 let row = rows.find(|it| it.cells.candidate == variant).unwrap();
-                let flips = compare::flips(&candidate, &reference, &row.cells);
+                let flips = compare::flips(&candidate, &reference, &row.cells, None);
                 ("smol".to_owned(), variant.to_owned(), flips)
             })
             .into();

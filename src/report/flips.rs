@@ -36,7 +36,7 @@ pub fn text(evidence: &Evidence, reference: &str, flips: &Flips, style: Style) -
     for (model, variant, flips) in flips {
         let own: Vec<Flip> = flips
             .iter()
-            .filter(|it| it.metric == metric)
+            .filter(|it| &*it.metric == metric)
             .cloned()
             .collect();
         lines.push(String::new());
@@ -110,7 +110,7 @@ pub(super) fn values(flips: &Flips) -> Vec<Value> {
             json!({
                 "model": model,
                 "variant": variant,
-                "metric": it.metric,
+                "metric": &*it.metric,
                 "example_id": it.example_id,
                 "before": it.before,
                 "after": it.after,
@@ -144,7 +144,7 @@ mod tests {
         let flips = vec![(
             "smol".to_owned(),
             "few".to_owned(),
-            compare::flips(&run, &run, &cells),
+            compare::flips(&run, &run, &cells, None),
         )];
         insta::assert_snapshot!(text(&run, "bare", &flips, STYLE));
         let json = json(&run, "bare", &flips);

@@ -3,7 +3,7 @@
 //! A gain is candidate minus reference, negated where lower is better, so positive is always
 //! better. Both samples run over the same units in the same order; pairing is the caller's.
 
-use super::jackknife::Jackknife;
+use super::jackknife::{Jackknife, Moments};
 use super::proportion::{mcnemar_mid_p, tango_lower, tango_upper};
 use super::quantile::normal_tail;
 use super::sample::{Sample, is_constant_at};
@@ -60,9 +60,11 @@ enum Evidence {
         lost: u64,
         scale: f64,
     },
-    /// Pseudo-values of the gain; it cannot exceed `limit` in size, where the metric is bounded.
+    /// Moments of the gain's pseudo-values; it cannot exceed `limit` in size, where the metric is
+    /// bounded. A comparison keeps them for every metric and variant, so the pseudo-values
+    /// themselves, one for each unit, are not kept.
     PseudoValues {
-        jackknife: Jackknife,
+        moments: Moments,
         limit: Option<f64>,
     },
     Identical,
@@ -119,7 +121,7 @@ impl Difference {
             (Some(better), Some(worse)) if MIN_UNITS <= got => better.minus(worse),
             _ => None,
         };
-        let evidence = jackknife.map_or(Evidence::Nothing, |it| Evidence::of(it, limit));
+        let evidence = jackknife.map_or(Evidence::Nothing, |it| Evidence::of(&it, limit));
         Ok(Self {
             value,
             n: got,
@@ -182,8 +184,8 @@ impl Difference {
                 lost,
                 scale,
             } => Some(scale * tango_lower(*gained, *lost, self.n as u64, confidence)),
-            Evidence::PseudoValues { jackknife, limit } => {
-                let bound = jackknife.lower(confidence);
+            Evidence::PseudoValues { moments, limit } => {
+                let bound = moments.lower(confidence);
                 Some(limit.map_or(bound, |limit| bound.max((-limit).min(self.value))))
             }
             Evidence::Identical => Some(0.0),
@@ -203,8 +205,8 @@ impl Difference {
                 lost,
                 scale,
             } => Some(scale * tango_upper(*gained, *lost, self.n as u64, confidence)),
-            Evidence::PseudoValues { jackknife, limit } => {
-                let bound = jackknife.upper(confidence);
+            Evidence::PseudoValues { moments, limit } => {
+                let bound = moments.upper(confidence);
                 Some(limit.map_or(bound, |limit| bound.min(limit.max(self.value))))
             }
             Evidence::Identical => Some(0.0),
@@ -217,7 +219,7 @@ impl Difference {
     pub fn p_value(&self) -> Option<f64> {
         match &self.evidence {
             Evidence::Counts { gained, lost, .. } => Some(mcnemar_mid_p(*gained, *lost)),
-            Evidence::PseudoValues { jackknife, .. } => Some(jackknife.p_value()),
+            Evidence::PseudoValues { moments, .. } => Some(moments.p_value()),
             Evidence::Identical => Some(1.0),
             Evidence::Nothing => None,
         }
@@ -239,7 +241,7 @@ impl Difference {
                 let (gained, lost) = (*gained as f64, *lost as f64);
                 Some(normal_tail((lost - gained) / (lost + gained).sqrt()))
             }
-            Evidence::PseudoValues { jackknife, .. } => Some(jackknife.p_negative()),
+            Evidence::PseudoValues { moments, .. } => Some(moments.p_negative()),
             Evidence::Nothing => None,
         }
     }
@@ -258,7 +260,7 @@ impl Difference {
                 let (gained, lost) = (*gained as f64 / n, *lost as f64 / n);
                 Some(scale * (gained + lost - (gained - lost).powi(2)).max(0.0).sqrt())
             }
-            Evidence::PseudoValues { jackknife, .. } => Some(jackknife.spread()),
+            Evidence::PseudoValues { moments, .. } => Some(moments.spread()),
             Evidence::Identical | Evidence::Nothing => None,
         }
     }
@@ -267,18 +269,18 @@ impl Difference {
     /// share. Only a jackknife has one: Tango's interval allows for rare differences by itself.
     pub fn dominant_unit(&self) -> Option<(usize, f64)> {
         match &self.evidence {
-            Evidence::PseudoValues { jackknife, .. } => jackknife.dominant_unit(),
+            Evidence::PseudoValues { moments, .. } => moments.dominant_unit(),
             _ => None,
         }
     }
 }
 
 impl Evidence {
-    fn of(jackknife: Jackknife, limit: Option<f64>) -> Self {
+    fn of(jackknife: &Jackknife, limit: Option<f64>) -> Self {
         let n = jackknife.n_units() as u64;
         if let Some(scale) = limit {
             for (end, gained, lost) in [(0.0, 0, 0), (scale, n, 0), (-scale, 0, n)] {
-                if is_constant_at(&jackknife, end, scale) {
+                if is_constant_at(jackknife, end, scale) {
                     return Self::Counts {
                         gained,
                         lost,
@@ -287,7 +289,10 @@ impl Evidence {
                 }
             }
         }
-        Self::PseudoValues { jackknife, limit }
+        Self::PseudoValues {
+            moments: jackknife.moments(),
+            limit,
+        }
     }
 }
 

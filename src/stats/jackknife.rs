@@ -14,6 +14,8 @@
 //! Only numbers: the rule that fewer than ten units get no interval, the clipping of bounded
 //! metrics and the degenerate cases belong to [`super::Sample`] and [`super::Difference`].
 
+use std::ops::Deref;
+
 use super::Interval;
 use super::quantile::{student_t_quantile, student_t_tail};
 use super::sum::sum;
@@ -24,13 +26,30 @@ const NO_SKEWNESS: f64 = 1e-9;
 /// A unit that holds more than this share of the squared deviation dominates the sample.
 const DOMINANT_SHARE: f64 = 0.25;
 
-/// A value, its pseudo-values, and their moments.
+/// A value with one pseudo-value per unit, and what follows from them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Jackknife {
-    value: f64,
+    moments: Moments,
     pseudo_values: Vec<f64>,
+}
+
+/// What bounds and tests need of a jackknife, whatever its number of units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moments {
+    value: f64,
+    n_units: usize,
     spread: f64,
     skewness: f64,
+    dominant_unit: Option<(usize, f64)>,
+}
+
+/// Bounds and tests are those of the moments.
+impl Deref for Jackknife {
+    type Target = Moments;
+
+    fn deref(&self) -> &Moments {
+        &self.moments
+    }
 }
 
 impl Jackknife {
@@ -120,11 +139,16 @@ impl Jackknife {
                     / n,
             )
         };
-        Some(Self {
+        let moments = Moments {
             value,
-            pseudo_values,
+            n_units: pseudo_values.len(),
             spread,
             skewness,
+            dominant_unit: dominant_unit(&pseudo_values, mean, spread),
+        };
+        Some(Self {
+            moments,
+            pseudo_values,
         })
     }
 
@@ -140,6 +164,18 @@ impl Jackknife {
         Self::from_pseudo_values(self.value - other.value, differences)
     }
 
+    /// One pseudo-value per unit, in the order given, in the metric's unit.
+    pub fn pseudo_values(&self) -> &[f64] {
+        &self.pseudo_values
+    }
+
+    /// What remains without the pseudo-values.
+    pub fn moments(&self) -> Moments {
+        self.moments
+    }
+}
+
+impl Moments {
     /// The value on all units.
     pub fn value(&self) -> f64 {
         self.value
@@ -147,12 +183,7 @@ impl Jackknife {
 
     /// How many units there are, 2 or more.
     pub fn n_units(&self) -> usize {
-        self.pseudo_values.len()
-    }
-
-    /// One pseudo-value per unit, in the order given, in the metric's unit.
-    pub fn pseudo_values(&self) -> &[f64] {
-        &self.pseudo_values
+        self.n_units
     }
 
     /// The standard deviation of the pseudo-values with divisor U, in the metric's unit.
@@ -240,21 +271,7 @@ impl Jackknife {
     /// The unit that holds over a quarter of the squared deviation of the pseudo-values, as its
     /// index and its share; the first of the largest.
     pub fn dominant_unit(&self) -> Option<(usize, f64)> {
-        if self.spread == 0.0 {
-            return None;
-        }
-        let n = self.n_units() as f64;
-        let mean = sum(self.pseudo_values.iter().copied()) / n;
-        let share = |phi: f64| ((phi - mean) / self.spread).powi(2) / n;
-        let mut dominant = None;
-        let mut largest = DOMINANT_SHARE;
-        for (unit_index, phi) in self.pseudo_values.iter().enumerate() {
-            if largest < share(*phi) {
-                largest = share(*phi);
-                dominant = Some((unit_index, largest));
-            }
-        }
-        dominant
+        self.dominant_unit
     }
 
     /// Hall's bound for a signed `t`; `None` without skewness.
@@ -287,6 +304,23 @@ impl Jackknife {
         };
         student_t_tail(t, self.n_units() - 1)
     }
+}
+
+fn dominant_unit(pseudo_values: &[f64], mean: f64, spread: f64) -> Option<(usize, f64)> {
+    if spread == 0.0 {
+        return None;
+    }
+    let n = pseudo_values.len() as f64;
+    let share = |phi: f64| ((phi - mean) / spread).powi(2) / n;
+    let mut dominant = None;
+    let mut largest = DOMINANT_SHARE;
+    for (unit_index, phi) in pseudo_values.iter().enumerate() {
+        if largest < share(*phi) {
+            largest = share(*phi);
+            dominant = Some((unit_index, largest));
+        }
+    }
+    dominant
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ mod verdict;
 pub use best_of::luck_of_best;
 pub use difference::{Difference, Direction, Method};
 pub use holm::holm;
-pub use jackknife::Jackknife;
+pub use jackknife::{Jackknife, Moments};
 pub use proportion::{
     mcnemar_mid_p, tango, tango_lower, tango_upper, wilson, wilson_lower, wilson_upper,
 };

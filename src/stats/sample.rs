@@ -278,7 +278,7 @@ impl Sample {
     pub fn estimate(&self) -> Estimate {
         Estimate {
             value: self.value,
-            stderr: self.jackknife().map(Jackknife::stderr),
+            stderr: self.jackknife().map(|it| it.stderr()),
             interval: self.interval(CONFIDENCE),
             n: self.n_units(),
         }

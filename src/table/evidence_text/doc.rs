@@ -7,8 +7,8 @@ use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CaseEvidence, Cases, Evidence, ExampleEvidence, MetricEvidence, ModelEvidence, ShortDigest,
-    VariantEvidence,
+    CaseEvidence, Cases, Evidence, ExampleEvidence, Examples, MetricEvidence, ModelEvidence,
+    ShortDigest, VariantEvidence,
 };
 use crate::metric::{Metric, Recipe, Unit, Value};
 use crate::score::{Likelihood, Status};
@@ -120,13 +120,13 @@ struct CaseDoc(
 );
 
 /// All examples; as texts they would take several times the memory.
-struct ExamplesDoc(Vec<ExampleEvidence>);
+struct ExamplesDoc(Examples);
 
 impl<'de> Deserialize<'de> for ExamplesDoc {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut examples = Vec::new();
+        let mut examples = Examples::default();
         deserializer.deserialize_seq(each(|it: ExampleDoc| {
-            examples.push(it.read()?);
+            examples.push(&it.read()?);
             Ok(())
         }))?;
         Ok(Self(examples))
@@ -136,15 +136,27 @@ impl<'de> Deserialize<'de> for ExamplesDoc {
 /// The cases of a cell, each made evidence as it is read.
 #[derive(Default)]
 struct CasesDoc {
-    ids: Texts,
+    /// Digest of their examples' ids, which are many.
+    ids: IdsDigest,
     cases: Cases,
+}
+
+/// Digest of a list of ids; no two lists share an encoding.
+#[derive(Default)]
+struct IdsDigest(blake3::Hasher);
+
+impl IdsDigest {
+    fn add(&mut self, id: &str) {
+        let length = (id.len() as u64).to_le_bytes();
+        self.0.update(&length).update(id.as_bytes());
+    }
 }
 
 impl<'de> Deserialize<'de> for CasesDoc {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut read = Self::default();
         deserializer.deserialize_seq(each(|it: CaseDoc| {
-            read.ids.push(&it.0);
+            read.ids.add(&it.0);
             read.cases.push(it.read()?);
             Ok(())
         }))?;
@@ -175,26 +187,6 @@ impl<'de, T: Deserialize<'de>, F: FnMut(T) -> Result<(), String>> Visitor<'de> f
             (self.take)(entry).map_err(A::Error::custom)?;
         }
         Ok(())
-    }
-}
-
-/// Many short texts behind one another.
-#[derive(Default)]
-struct Texts {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Texts {
-    fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.ends.push(self.text.len());
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        let places = starts.zip(&self.ends);
-        places.map(|(start, end)| &self.text[*start..*end])
     }
 }
 
@@ -238,6 +230,9 @@ impl<'de> Deserialize<'de> for ValueDoc {
 
 impl EvidenceDoc {
     pub(super) fn read(self) -> Result<Evidence, String> {
+        let mut ids = IdsDigest::default();
+        self.examples.0.ids().for_each(|it| ids.add(it));
+        let ids = ids.0.finalize();
         for (index, cell) in self.cells.iter().enumerate() {
             let n_variants = self.variants.len().max(1);
             let model = self.models.get(index / n_variants).map(|it| &it.name);
@@ -248,12 +243,11 @@ impl EvidenceDoc {
                     "the cases of `{variant}` on `{model}` are out of place"
                 ));
             }
-            let examples = &self.examples.0;
-            let mut ids = cell.cases.ids.iter().zip(examples);
-            if let Some((case, example)) = ids.find(|(it, example)| *it != example.id) {
-                let example = &example.id;
+            if cell.cases.ids.0.finalize() != ids {
+                let (variant, model) = (&cell.variant, &cell.model);
                 return Err(format!(
-                    "a case of `{case}` stands in the place of `{example}`"
+                    "the cases of `{variant}` on `{model}` are not those of the examples, in \
+                     their order"
                 ));
             }
         }

@@ -17,7 +17,7 @@ use std::io::{self, BufRead, Seek, Write};
 use serde::Serialize;
 
 use crate::compare::{
-    CaseEvidence, Evidence, EvidenceError, ExampleEvidence, MetricEvidence, ShortDigest,
+    CaseEvidence, Evidence, EvidenceError, ExampleRef, MetricEvidence, ShortDigest,
 };
 use crate::metric::Value;
 use crate::stats::Direction;
@@ -264,8 +264,8 @@ fn evidence(text: &mut dyn Write, it: &Evidence) -> io::Result<()> {
         text.write_all(if index == 0 { b"\n" } else { b",\n" })?;
         let (model, variant) = (json(model), json(variant));
         write!(text, "{{\"model\": {model}, \"variant\": {variant}, ")?;
-        let cases = cell.iter().zip(&it.examples);
-        let cases = cases.map(|(it, example)| case(&example.id, &it.to_owned()));
+        let cases = cell.iter().zip(it.examples.ids());
+        let cases = cases.map(|(it, id)| case(id, &it.to_owned()));
         lines(text, "cases", cases)?;
         text.write_all(b"}")?;
     }
@@ -305,15 +305,15 @@ fn metric(it: &MetricEvidence) -> String {
     line
 }
 
-fn example(it: &ExampleEvidence) -> String {
+fn example(it: ExampleRef<'_>) -> String {
     let optional = |digest: Option<ShortDigest>| json(&digest.map(|it| it.to_string()));
     format!(
         "[{}, \"{}\", {}, {}, {}]",
-        json(&it.id),
-        it.row_digest,
-        optional(it.target_digest),
-        optional(it.references_digest),
-        json(&it.cluster)
+        json(&it.id()),
+        it.row_digest(),
+        optional(it.target_digest()),
+        optional(it.references_digest()),
+        json(&it.cluster())
     )
 }
 
