@@ -34,6 +34,7 @@ mod show;
 mod side;
 mod signal;
 mod slips;
+mod trust;
 mod try_example;
 
 use std::process::ExitCode;

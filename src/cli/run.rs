@@ -25,7 +25,7 @@ use super::open::{self, OpenModels, Opening};
 use super::output::{self, OutputError, Stream};
 use super::progress::{Clock, Group, Kind, duration};
 use super::side::Side;
-use super::{STOP, signal, slips};
+use super::{STOP, signal, slips, trust};
 
 /// What came of one experiment.
 pub(crate) struct Ran {
@@ -278,6 +278,9 @@ fn tell(
             "warning: {} stored answers were damaged and computed again",
             finished.n_damaged
         ));
+    }
+    if let Some(place) = trust::open_to_all(&args.results.folder) {
+        output::note(&wrap(&trust::warning(&place), Stream::Stderr.width(), "  "));
     }
     let Some(run) = &finished.run else {
         output::note(&format!(

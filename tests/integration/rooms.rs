@@ -164,6 +164,30 @@ fn only_the_binary_prints_or_exits() {
     );
 }
 
+/// The database of advisories is not reachable from every machine, so that the workflow is the
+/// one place that asks for them; and an action is as much code as a crate.
+#[test]
+fn the_workflow_asks_for_advisories_and_trusts_no_tag() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/ci.yml");
+    let workflow = fs::read_to_string(path).unwrap();
+    let has = |line: &str| workflow.lines().filter(|it| it.trim() == line).count();
+    assert_eq!(has("run: cargo deny --locked check advisories"), 1);
+    assert_eq!(has("- run: .ci/run"), 1);
+    assert_eq!((has("pull_request:"), has("schedule:")), (1, 1));
+    assert!(workflow.contains("\npermissions:\n  contents: read\n\n"));
+    assert!(!workflow.contains("secrets."));
+    let uses = workflow.lines().filter_map(|it| it.split_once("uses: "));
+    let commits: Vec<&str> = uses
+        .filter_map(|it| Some(it.1.split_once('@')?.1))
+        .collect();
+    assert!(!commits.is_empty());
+    for commit in commits {
+        let (commit, _version) = commit.split_once(" # v").unwrap();
+        let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        assert!(commit.len() == 40 && commit.chars().all(is_hex), "{commit}");
+    }
+}
+
 #[test]
 fn a_crate_stays_behind_its_room() {
     let sources = sources();

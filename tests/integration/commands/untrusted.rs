@@ -260,3 +260,34 @@ fn an_experiment_sees_no_environment_variables() {
         assert_eq!(ended.code, Some(2), "{to}: {}", ended.stderr);
     }
 }
+
+/// Whoever may write to the store may put any answer into it.
+#[cfg(unix)]
+#[test]
+fn a_store_that_everyone_may_write_to_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let bench = Bench::new();
+    let told = |mode: &[(&str, u32)]| {
+        for (place, mode) in mode {
+            let rights = std::fs::Permissions::from_mode(*mode);
+            std::fs::set_permissions(bench.path(place), rights).unwrap();
+        }
+        let mut command = bench.command("run phrases.toml -q --variant bare --out out");
+        let ended = Ended::from(command.output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let said = ended.stderr.split_whitespace().collect::<Vec<&str>>();
+        said.join(" ")
+    };
+    assert_eq!(told(&[]), "");
+    let store = "out/.store/responses.sqlite3";
+    // The sticky bit keeps others off the files that are there.
+    assert_eq!(told(&[("out", 0o1777)]), "");
+    for (place, mode) in [(store, 0o666), ("out/.store", 0o777), ("out", 0o777)] {
+        let said = told(&[(place, mode)]);
+        let warning = format!("warning: everyone on this machine may write to `{place}`");
+        assert!(said.starts_with(&warning), "{said}");
+    }
+    let closed = [("out", 0o755), ("out/.store", 0o755), (store, 0o644)];
+    assert_eq!(told(&closed), "");
+}
