@@ -75,7 +75,12 @@ impl Gguf {
     ///
     /// [`GgufError`] names the key or tensor that breaks a rule, and where.
     pub fn parse(file: &[u8]) -> Result<Self, GgufError> {
-        let header = &file[..file.len().min(MAX_HEADER_BYTES)];
+        Self::parse_start(file, file.len() as u64)
+    }
+
+    /// Reads the header out of the first bytes of a file of `n_bytes`.
+    pub(super) fn parse_start(start: &[u8], n_bytes: u64) -> Result<Self, GgufError> {
+        let header = &start[..start.len().min(MAX_HEADER_BYTES)];
         let mut cursor = Cursor::new(header);
         let magic = &header[..header.len().min(MAGIC.len())];
         if magic != MAGIC {
@@ -97,7 +102,7 @@ impl Gguf {
         let data_start = (cursor.position() as u64)
             .checked_next_multiple_of(alignment)
             .expect("a header of at most 64 MiB and an alignment below 2^32");
-        let tensors = place(described, data_start, alignment, file.len() as u64)?;
+        let tensors = place(described, data_start, alignment, n_bytes)?;
         Ok(Self {
             version,
             metadata,

@@ -96,6 +96,45 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_goes_on() {
     assert!(0 < n_of_store, "no failure of the store ended a run");
 }
 
+/// As where another program cuts the file of weights short: every read may be the one that finds
+/// its end.
+#[test]
+fn weights_that_end_early_are_an_error_wherever_they_do() {
+    if !has_strace() {
+        return;
+    }
+    let bench = Bench::new();
+    let weights = bench
+        .path("tiny-llama/model.safetensors")
+        .canonicalize()
+        .unwrap();
+    let weights = weights.to_str().unwrap();
+    let mut codes = Vec::new();
+    for nth in 1.. {
+        let inject = format!("inject=pread64:retval=0:when={nth}");
+        let options = ["-P", weights, "-e", "trace=pread64", "-e", &inject];
+        let words = format!("run colours.toml -q -j 1 --fresh --out out-{nth}");
+        let (ended, log) = traced(&bench, &options, &words);
+        if !log.contains("(INJECTED)") {
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            break;
+        }
+        assert!(
+            ended.stderr.contains("was cut short while it was read"),
+            "{}",
+            ended.stderr
+        );
+        codes.push(ended.code);
+    }
+    // First those of planning, which refuses the file, then those of loading.
+    let n_refused = codes.iter().take_while(|it| **it == Some(2)).count();
+    assert!(0 < n_refused && n_refused < codes.len(), "{codes:?}");
+    assert!(
+        codes[n_refused..].iter().all(|it| *it == Some(3)),
+        "{codes:?}"
+    );
+}
+
 /// The file between the angle brackets of `fsync(3</path>)`.
 fn file_of(line: &str) -> String {
     let path = line.split(['<', '>']).nth(1).unwrap_or_default();
