@@ -11,7 +11,7 @@ use harness::table::{Manifest, RunStatus};
 use super::{Bench, Ended, assert_equal_tables};
 
 /// Whether calls can be watched here.
-fn has_strace() -> bool {
+pub(super) fn has_strace() -> bool {
     let mut tried = Command::new("strace");
     tried.args(["-f", "-o", "/dev/null", "true"]);
     let has_it = tried.output().is_ok_and(|it| it.status.success());
@@ -22,7 +22,7 @@ fn has_strace() -> bool {
 }
 
 /// Runs `harness` with `words` under `strace` with `options`; also what strace wrote.
-fn traced(bench: &Bench, options: &[&str], words: &str) -> (Ended, String) {
+pub(super) fn traced(bench: &Bench, options: &[&str], words: &str) -> (Ended, String) {
     let log = bench.path("strace.log");
     let plain = bench.command(words);
     let mut command = Command::new("strace");
