@@ -459,6 +459,17 @@ mod tests {
                 let _ = Gguf::parse(&mutated);
             }
         }
+        for (offset, most) in [(8, MAX_TENSORS), (16, MAX_KEYS)] {
+            let mut many = file.clone();
+            many[offset..offset + 8].copy_from_slice(&(most + 1).to_le_bytes());
+            let err = Gguf::parse(&many).unwrap_err();
+            assert!(matches!(err, GgufError::TooMany { .. }), "{err}");
+        }
+        // An array of a million texts, in a few bytes: not one of them is read.
+        let claim = [&8_u32.to_le_bytes()[..], &(1_u64 << 20).to_le_bytes()].concat();
+        let claim = [&9_u32.to_le_bytes()[..], &claim].concat();
+        let err = Gguf::parse(&Builder::new().raw_key("k", &claim).build()).unwrap_err();
+        assert!(format!("{err:?}").contains("needed: 8388608"), "{err:?}");
         for n in 0..file.len() {
             assert!(
                 Gguf::parse(&file[..n]).is_err(),

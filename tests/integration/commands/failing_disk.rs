@@ -96,6 +96,66 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_goes_on() {
     assert!(0 < n_of_store, "no failure of the store ended a run");
 }
 
+/// From some write of the store on, or at one write of anything, there is no room.
+#[test]
+fn a_full_disk_ends_the_run_and_the_next_one_goes_on() {
+    if !has_strace() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.ok("run phrases.toml -q --out undisturbed");
+    let undisturbed = bench.runs("undisturbed", "phrases").remove(0);
+    let (mut n_full, mut n_told) = (0, 0);
+    // Only SQLite says where to write; from every third of its writes on is enough.
+    for (call, which, step) in [("pwrite64", "+", 3), ("write", "", 1)] {
+        for nth in (1..).step_by(step) {
+            let inject = format!("inject={call}:error=ENOSPC:when={nth}{which}");
+            let options = ["-e", &format!("trace={call}"), "-e", &inject];
+            let out = format!("{call}-{nth}");
+            let words = format!("run phrases.toml -q --out {out}");
+            let (ended, log) = traced(&bench, &options, &words);
+            let Some(line) = log.lines().find(|it| it.contains("(INJECTED)")) else {
+                break;
+            };
+            let said = format!("{line}: {}", ended.stderr);
+            // What SQLite cannot move out of its log while it closes stays there.
+            let may_end_well = call == "pwrite64";
+            let is_full = ended.code == Some(3);
+            assert!(is_full || (may_end_well && ended.code == Some(0)), "{said}");
+            n_full += usize::from(is_full);
+            n_told += usize::from(ended.stderr.contains("hint: free space"));
+            if let Some(run) = bench.runs(&out, "phrases").first() {
+                let is_result = line.contains("write(1<");
+                let is_finished = Manifest::read(run).unwrap().status.is_finished();
+                assert!(!is_full || is_result || !is_finished, "{said}");
+            }
+            bench.ok(&words);
+            let run = bench.runs(&out, "phrases").pop().unwrap();
+            assert_equal_tables(&run, &undisturbed);
+        }
+    }
+    assert!(16 < n_full && 0 < n_told, "{n_full}, {n_told}");
+}
+
+/// Without locks two processes might work on one run.
+#[test]
+fn where_there_are_no_locks_nothing_is_begun() {
+    if !has_strace() {
+        return;
+    }
+    let bench = Bench::new();
+    let options = ["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"];
+    let (ended, log) = traced(&bench, &options, "run phrases.toml -q");
+    assert!(log.contains("(INJECTED)"), "{log}");
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("name another folder"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(bench.runs("results", "phrases"), Vec::<PathBuf>::new());
+}
+
 /// As where another program cuts the file of weights short: every read may be the one that finds
 /// its end.
 #[test]
