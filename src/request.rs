@@ -376,6 +376,8 @@ mod tests {
             sampling_stream(2, digest, "v", "e", 0),
             sampling_stream(1, Digest([8; 32]), "v", "e", 0),
             sampling_stream(1, digest, "ve", "", 0),
+            sampling_stream(1, digest, "w", "e", 0),
+            sampling_stream(1, digest, "v", "f", 0),
             sampling_stream(1, digest, "v", "e", 1),
         ] {
             assert_ne!(base, other);

@@ -1,6 +1,8 @@
 //! One execution of a plan: answers, scores, tables and manifest, in a run folder.
 
 use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -252,8 +254,12 @@ fn begin(plan: &Plan, results: &Path, manifest: &mut Manifest) -> Result<RunFold
         Ok::<(), ExecuteError>(manifest.write(&folder.path)?)
     })?;
     let toml = folder.path.join("experiment.toml");
-    std::fs::write(&toml, &plan.experiment.resolved)
-        .map_err(|source| FolderError::Write { path: toml, source })?;
+    let written = File::create(&toml).and_then(|mut it| {
+        it.write_all(plan.experiment.resolved.as_bytes())?;
+        // Its name is synced with that of the first table.
+        it.sync_all()
+    });
+    written.map_err(|source| FolderError::Write { path: toml, source })?;
     Ok(folder)
 }
 

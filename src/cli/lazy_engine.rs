@@ -63,15 +63,10 @@ impl<'a> LazyEngine<'a> {
         }
         let started = Instant::now();
         let shown = (self.loading)();
-        let loaded = catch_unwind(AssertUnwindSafe(|| LocalEngine::load(self.model)));
+        let loaded = caught(|| LocalEngine::load(self.model));
         drop(shown);
         self.elapsed.set(started.elapsed());
-        // As an error it ends the run; a panic would be taken for that of a request, and
-        // the weights loaded again for every other one.
-        let loaded = loaded.map_err(|panic| EngineError {
-            message: format!("loading the weights panicked: {}", panic_text(&*panic)),
-        })?;
-        match loaded {
+        match loaded? {
             Ok(engine) => Ok(self.engine.get_or_init(|| engine)),
             Err(err) => {
                 let message = err.to_string();
@@ -80,6 +75,14 @@ impl<'a> LazyEngine<'a> {
             }
         }
     }
+}
+
+/// What `load` gives, a panic in it as an error: that ends the run, while a panic would be taken
+/// for that of a request, and the weights loaded again for every other one.
+fn caught<T>(load: impl FnOnce() -> T) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(load)).map_err(|panic| EngineError {
+        message: format!("loading the weights panicked: {}", panic_text(&*panic)),
+    })
 }
 
 impl Worker for LazyEngine<'_> {
@@ -123,5 +126,15 @@ impl Engine for LazyEngine<'_> {
         let rows = engine.run(requests, stop, deliver);
         self.busy.set(self.busy.get() + started.elapsed());
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_panic_while_weights_are_loaded_is_an_error() {
+        assert_eq!(super::caught(|| 1).unwrap(), 1);
+        let err = super::caught(|| -> usize { panic!("no such layer") }).unwrap_err();
+        assert_eq!(err.message, "loading the weights panicked: no such layer");
     }
 }

@@ -53,7 +53,11 @@ fn write_all(to: &mut dyn Write, text: &str) -> Result<(), OutputError> {
 
 /// Writes lines to stderr, without control characters. If that fails there is nobody to tell.
 pub(crate) fn note(lines: &str) {
-    writeln!(io::stderr().lock(), "{}", inert(&harmless(lines))).ok();
+    writeln!(io::stderr().lock(), "{}", note_text(lines)).ok();
+}
+
+fn note_text(lines: &str) -> String {
+    inert(&harmless(lines)).into_owned()
 }
 
 /// Writes commands for the runner of a CI system to stderr, which reads them from there too.
@@ -285,6 +289,7 @@ mod tests {
             error_text(&err, None),
             "error: refused\n| ::add-mask::x\n \t| ::error::y ::\n"
         );
+        assert_eq!(note_text("a\n::error::x\u{7}"), "a\n| ::error::x\u{fffd}");
     }
 
     #[test]

@@ -181,10 +181,11 @@ pub(crate) fn run_one(
         Err(err) => {
             let hint = hint(&err);
             output::error(&err, hint);
-            let exit = if matches!(err, ExecuteError::Load { .. }) {
-                Exit::Refused
-            } else {
-                Exit::Incomplete
+            let exit = match &err {
+                // A file that could be read for its digest: another try may find it whole.
+                ExecuteError::Load { source, .. } if source.is_file() => Exit::Incomplete,
+                ExecuteError::Load { .. } => Exit::Refused,
+                _ => Exit::Incomplete,
             };
             return Ok(Ran {
                 exit,
@@ -404,6 +405,10 @@ fn hint(err: &ExecuteError) -> Option<&'static str> {
         }
         ExecuteError::Table(err) => err.hint(),
         ExecuteError::Evidence(err) => err.hint(),
+        ExecuteError::Load { source, .. } if source.is_file() => Some(
+            "leave the file alone while it is read; answers until then are kept, the same command \
+             goes on from there",
+        ),
         ExecuteError::Load { .. } => Some("`harness models info SOURCE` shows what the file holds"),
         ExecuteError::Metric(_) => None,
     }

@@ -337,6 +337,32 @@ mod tests {
         );
     }
 
+    /// None of them has a manifest yet by which another could see it.
+    #[test]
+    fn of_several_that_begin_together_one_takes_the_folder() {
+        let results = tempfile::tempdir().unwrap();
+        let together = std::sync::Barrier::new(4);
+        let taken: Vec<Result<RunFolder, FolderError>> = std::thread::scope(|scope| {
+            let begin = |_| {
+                scope.spawn(|| {
+                    together.wait();
+                    RunFolder::take(results.path(), "x", "plan", |it| {
+                        std::thread::sleep(Duration::from_millis(20));
+                        write_manifest(it, "running", "plan");
+                        Ok(())
+                    })
+                })
+            };
+            let threads: Vec<_> = (0..4).map(begin).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        let n_taken = taken.iter().filter(|it| it.is_ok()).count();
+        assert_eq!(n_taken, 1, "{taken:?}");
+        let is_told = |it: &FolderError| matches!(it, FolderError::AtWork { .. });
+        let mut refused = taken.iter().filter_map(|it| it.as_ref().err());
+        assert!(refused.all(is_told), "{taken:?}");
+    }
+
     #[test]
     fn a_run_of_another_plan_is_not_resumed() {
         let results = tempfile::tempdir().unwrap();

@@ -486,6 +486,11 @@ mod tests {
             assert!(text.contains(&*folder.path().to_string_lossy()), "{text}");
             assert!(text.contains("help: "), "{text}");
         }
+        if cfg!(unix) {
+            let problems = load(Path::new("/dev/null"), &Overlay::default()).unwrap_err();
+            let text = render(&problems, 1000, Color::Never);
+            assert!(text.contains("`/dev/null` is not a regular file"), "{text}");
+        }
         let path = file("good.toml", FULL.as_bytes());
         assert_eq!(
             load(&path, &Overlay::default()).unwrap().0.folder,

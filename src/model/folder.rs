@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::mapped::MappedFile;
 use super::shards::{self, Shards, Stored};
 use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
+use super::weights_file::WeightsFile;
 use super::{Model, ModelError, ModelFiles, Parts};
 
 /// Largest settings file, in bytes; a `tokenizer.json` may be larger.
@@ -57,10 +57,10 @@ pub(super) fn open(source: String, folder: &Path) -> Result<Model, ModelError> {
     }
     let (mut weights_bytes, mut stamps) = (0, Vec::new());
     for path in &weights {
-        let file = MappedFile::open(path)?;
-        weights_bytes += file.len() as u64;
+        let file = WeightsFile::open(path)?;
+        weights_bytes += file.n_bytes();
         stamps.push(file.stamp().clone());
-        let digest = blake3::Hasher::new().update_rayon(&file).finalize();
+        let digest = file.digest()?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         parts.add(&name, digest.as_bytes());
     }

@@ -4,13 +4,35 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::builtin::Builtin;
-use super::gguf::{Gguf, GgufError, Value, file_type_name};
-use super::mapped::MappedFile;
+use super::gguf::{Gguf, GgufError, MAX_HEADER_BYTES, Value, file_type_name};
 use super::tokenizer::{Tokenizer, TokenizerError, policy::Policy};
+use super::weights_file::{FileError, WeightsFile};
 use super::{Model, ModelError, ModelFiles, Parts};
 
 /// The tensor whose rows are the vocabulary.
 const EMBEDDING: &str = "token_embd.weight";
+
+/// What is read of a file at first: most headers are shorter.
+const FIRST_BYTES: u64 = 8 << 20;
+
+impl Gguf {
+    /// Reads the header of a file, and the bytes in which it stands, followed by some weights.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if the file cannot be read; a header that breaks a rule is a value here.
+    pub fn read(file: &WeightsFile) -> Result<(Vec<u8>, Result<Self, GgufError>), FileError> {
+        let longest = file.n_bytes().min(MAX_HEADER_BYTES as u64);
+        let start = file.first(longest.min(FIRST_BYTES))?;
+        let header = Self::parse_start(&start, file.n_bytes());
+        if start.len() as u64 == longest || !matches!(header, Err(GgufError::Truncated { .. })) {
+            return Ok((start, header));
+        }
+        let start = file.first(longest)?;
+        let header = Self::parse_start(&start, file.n_bytes());
+        Ok((start, header))
+    }
+}
 
 /// Opens the file at `path`; a built-in one must have its pinned digest.
 pub(super) fn open(
@@ -18,7 +40,7 @@ pub(super) fn open(
     path: &Path,
     builtin: Option<&'static Builtin>,
 ) -> Result<Model, ModelError> {
-    let file = MappedFile::open(path)?;
+    let file = WeightsFile::open(path)?;
     let refused = |source: GgufError| ModelError::Gguf {
         path: path.to_owned(),
         source,
@@ -27,7 +49,8 @@ pub(super) fn open(
         path: path.to_owned(),
         source,
     };
-    let gguf = Gguf::parse(&file).map_err(refused)?;
+    let (start, gguf) = Gguf::read(&file)?;
+    let gguf = gguf.map_err(refused)?;
     check_whole_model(&gguf).map_err(refused)?;
     let architecture = gguf.text("general.architecture").map_err(refused)?;
     let architecture =
@@ -44,7 +67,7 @@ pub(super) fn open(
         .map_err(refused)?;
     let eos = policy.eos.first().copied();
     let chat = super::chat_template(template, &tokenizer, policy.bos, eos);
-    let digest = blake3::Hasher::new().update_rayon(&file).finalize();
+    let digest = file.digest()?;
     if let Some(builtin) = builtin {
         check_pin(builtin, digest, path)?;
     }
@@ -58,7 +81,7 @@ pub(super) fn open(
         files: ModelFiles::Gguf(path.to_owned()),
         stamps: vec![file.stamp().clone()],
         digest,
-        tokenizer_digest: tokenizer_digest(&gguf, &file),
+        tokenizer_digest: tokenizer_digest(&gguf, &start),
         tokenizer: Arc::new(tokenizer),
         chat,
         architecture,
@@ -74,7 +97,7 @@ pub(super) fn open(
             .get("general.file_type")
             .and_then(Value::as_u64)
             .map(file_type_name),
-        weights_bytes: file.len() as u64,
+        weights_bytes: file.n_bytes(),
         weights: super::Weights::default(),
         bos: policy.bos,
         add_bos: policy.add_bos,
@@ -131,7 +154,7 @@ fn check_pin(
 }
 
 /// Hashes every `tokenizer.ggml.` key, in alphabetical order, as it stands in the file.
-fn tokenizer_digest(gguf: &Gguf, file: &[u8]) -> blake3::Hash {
+fn tokenizer_digest(gguf: &Gguf, start: &[u8]) -> blake3::Hash {
     let mut keys: Vec<&str> = gguf
         .metadata()
         .map(|(key, _)| key)
@@ -141,7 +164,7 @@ fn tokenizer_digest(gguf: &Gguf, file: &[u8]) -> blake3::Hash {
     let mut parts = Parts::new("gguf tokenizer");
     for key in keys {
         let range = gguf.value_range(key).expect("the key was just listed");
-        parts.add(key, &file[range]);
+        parts.add(key, &start[range]);
     }
     parts.digest()
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::gguf::{Array, Gguf, TensorInfo, Value};
-use super::mapped::MappedFile;
+use super::weights_file::WeightsFile;
 use super::{ModelFiles, OpenOptions, builtin, safetensors};
 use crate::experiment::ModelSource;
 
@@ -131,20 +131,19 @@ impl HeaderFacts {
 }
 
 fn of_gguf(path: &Path) -> Option<HeaderFacts> {
-    let file = MappedFile::open(path).ok()?;
-    match Gguf::parse(&file) {
+    let (start, read) = Gguf::read(&WeightsFile::open(path).ok()?).ok()?;
+    match read {
         Ok(header) => Some(HeaderFacts {
             tensors: Some(gguf_tensors(&header)),
             ..gguf_facts(&header)
         }),
         // Mostly a tensor of a type that is not decoded; the metadata stand before them.
-        Err(_) => without_tensors(&file).map(|it| gguf_facts(&it)),
+        Err(_) => without_tensors(start).map(|it| gguf_facts(&it)),
     }
 }
 
 /// The header read as if it described no tensors.
-fn without_tensors(file: &[u8]) -> Option<Gguf> {
-    let mut header = file[..file.len().min(super::gguf::MAX_HEADER_BYTES)].to_vec();
+fn without_tensors(mut header: Vec<u8>) -> Option<Gguf> {
     // Magic and version take 8 bytes, then comes the number of tensors.
     header.get_mut(8..16)?.fill(0);
     Gguf::parse(&header).ok()
@@ -343,8 +342,8 @@ fn folder_tensors(weights: &[PathBuf]) -> Option<TensorFacts> {
     let mut types = Vec::new();
     let mut n_parameters = 0_u64;
     for path in weights {
-        let file = MappedFile::open(path).ok()?;
-        for (name, it) in safetensors::Header::parse(&file).ok()?.tensors {
+        let header = safetensors::Header::read(&WeightsFile::open(path).ok()?).ok()?;
+        for (name, it) in header.ok()?.tensors {
             if it.is_float() {
                 n_parameters = n_parameters.saturating_add(it.n_elements());
             }

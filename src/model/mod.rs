@@ -19,12 +19,12 @@ mod gguf_file;
 pub mod header;
 pub mod hub;
 mod info;
-pub mod mapped;
 #[cfg(test)]
 mod opened;
 pub mod safetensors;
 mod shards;
 pub mod tokenizer;
+pub mod weights_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +37,7 @@ use self::chat::{ChatError, ChatTemplate};
 use self::hub::HubError;
 pub use self::info::ModelInfo;
 use self::tokenizer::{Tokenizer, TokenizerError};
+use self::weights_file::WeightsFile;
 use crate::reach::{Outside, Reach, ReachError};
 
 /// Architectures that the engine computes, by their name in `config.json`.
@@ -74,7 +75,7 @@ pub enum ModelError {
     Pull(#[from] PullError),
     /// A file cannot be read.
     #[error(transparent)]
-    Map(#[from] mapped::MapError),
+    File(#[from] weights_file::FileError),
     /// A `.gguf` file that breaks the format's rules.
     #[error("`{}` cannot be used", .path.display())]
     Gguf {
@@ -174,7 +175,7 @@ pub struct Model {
     /// Where the weights are.
     pub files: ModelFiles,
     /// The weights files as they were when the digest was computed; see [`Model::changed_file`].
-    pub stamps: Vec<mapped::FileStamp>,
+    pub stamps: Vec<weights_file::FileStamp>,
     /// BLAKE3 over weights, tokenizer and settings: what responses are stored under.
     pub digest: blake3::Hash,
     /// BLAKE3 over what decides the token ids of a text.
@@ -306,7 +307,7 @@ fn open_path(written: String, path: PathBuf) -> Result<Model, ModelError> {
     {
         gguf_file::open(written, &path, None)
     } else {
-        let start = mapped::start(&path, foreign::N_BYTES)?;
+        let start = WeightsFile::open(&path)?.first(foreign::N_BYTES as u64)?;
         let note = foreign::note(&start);
         Err(ModelError::UnknownFormat { path, note })
     }
@@ -341,7 +342,7 @@ impl Model {
     /// what is computed from it would be stored under the digest of other weights.
     pub fn changed_file(&self) -> Option<&Path> {
         let mut changed = self.stamps.iter().filter(|it| !it.is_current());
-        changed.next().map(mapped::FileStamp::path)
+        changed.next().map(weights_file::FileStamp::path)
     }
 }
 
@@ -448,7 +449,9 @@ fn check_sha256(files: &ModelFiles, expected: &str) -> Result<(), ModelError> {
             n_files: files.weights().len(),
         });
     };
-    let found = builtin::hex(&sha2::Sha256::digest(&mapped::MappedFile::open(path)?[..]));
+    let mut hasher = sha2::Sha256::new();
+    WeightsFile::open(path)?.each_piece(|bytes| hasher.update(bytes))?;
+    let found = builtin::hex(&hasher.finalize());
     if found.eq_ignore_ascii_case(expected.trim()) {
         return Ok(());
     }

@@ -13,6 +13,10 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::foreign;
+use super::weights_file::{FileError, WeightsFile};
+
+/// Bytes of the header's length, with which a file begins.
+const LENGTH_BYTES: u64 = 8;
 
 /// Largest header, in bytes, as in the reference implementation.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -93,16 +97,42 @@ impl Tensor {
 pub struct Header {
     /// Every tensor by name.
     pub tensors: IndexMap<String, Tensor>,
+    /// The byte of the file at which the tensors begin.
+    data_start: u64,
 }
 
 impl Header {
+    /// The byte of the file at which a tensor begins.
+    pub fn start_of(&self, tensor: &Tensor) -> u64 {
+        self.data_start + tensor.start
+    }
+
     /// Reads the header of `file`, which holds the whole file's bytes.
     ///
     /// # Errors
     ///
     /// [`SafetensorsError`] names the tensor that breaks a rule.
     pub fn parse(file: &[u8]) -> Result<Self, SafetensorsError> {
-        let file_len = file.len() as u64;
+        Self::parse_start(file, file.len() as u64)
+    }
+
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if the file cannot be read; a header that breaks a rule is a value here.
+    pub fn read(file: &WeightsFile) -> Result<Result<Self, SafetensorsError>, FileError> {
+        let mut start = file.first(LENGTH_BYTES + foreign::N_BYTES as u64)?;
+        if let Some(length) = start.first_chunk().map(|it| u64::from_le_bytes(*it))
+            && length <= MAX_HEADER_BYTES
+        {
+            start = file.first((LENGTH_BYTES + length).max(start.len() as u64))?;
+        }
+        Ok(Self::parse_start(&start, file.n_bytes()))
+    }
+
+    /// Reads the header out of the first bytes of a file of `file_len`.
+    fn parse_start(file: &[u8], file_len: u64) -> Result<Self, SafetensorsError> {
         let Some((length, rest)) = file.split_first_chunk() else {
             return Err(SafetensorsError::TooShort { file_len });
         };
@@ -112,14 +142,14 @@ impl Header {
             return Err(SafetensorsError::Foreign { note });
         }
         let n_bytes = u64::from_le_bytes(*length);
-        let remaining = rest.len() as u64;
+        let remaining = file_len - LENGTH_BYTES;
         if MAX_HEADER_BYTES < n_bytes {
             return Err(SafetensorsError::TooLong { n_bytes });
         }
         if remaining < n_bytes {
             return Err(SafetensorsError::BadLength { n_bytes, remaining });
         }
-        let (json, data) = rest.split_at(n_bytes as usize);
+        let json = &rest[..n_bytes as usize];
         let bad = |reason: String| SafetensorsError::BadHeader { reason };
         if json.first() != Some(&b'{') {
             return Err(bad("it does not start with `{`".to_owned()));
@@ -132,8 +162,11 @@ impl Header {
                 Err(reason) => return Err(SafetensorsError::BadTensor { tensor, reason }),
             };
         }
-        check_cover(&tensors, data.len() as u64)?;
-        Ok(Self { tensors })
+        check_cover(&tensors, remaining - n_bytes)?;
+        Ok(Self {
+            tensors,
+            data_start: LENGTH_BYTES + n_bytes,
+        })
     }
 }
 

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::ModelError;
 use super::folder::{Folder, MAX_CONFIG_BYTES};
-use super::mapped::MappedFile;
 use super::safetensors::{Header, Tensor};
+use super::weights_file::WeightsFile;
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -142,7 +142,7 @@ fn check_place(
 }
 
 fn header(path: &Path) -> Result<Header, ModelError> {
-    Header::parse(&MappedFile::open(path)?).map_err(|source| ModelError::Safetensors {
+    Header::read(&WeightsFile::open(path)?)?.map_err(|source| ModelError::Safetensors {
         path: path.to_owned(),
         source,
     })

@@ -71,7 +71,12 @@ fn the_limits_are_those_of_the_footer() {
 
 /// An i32 as the next field of a struct.
 fn int(bytes: &mut Vec<u8>, value: i64) {
-    bytes.push(0x15);
+    field(bytes, 0x15, value);
+}
+
+/// A number in a field, whose first byte is its type and how many fields it is behind the last.
+fn field(bytes: &mut Vec<u8>, first: u8, value: i64) {
+    bytes.push(first);
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while 0x80 <= rest {
         bytes.push(rest as u8 | 0x80);
@@ -168,6 +173,72 @@ fn pages_that_claim_too_much_are_refused() {
     }
     let err = of_pages(UNCOMPRESSED, &[(data(100, 40, 10), 40)]).unwrap_err();
     assert!(err.contains("not compressed"), "{err}");
+}
+
+/// A file of one column with one page; its footer says how many children each element of the
+/// schema has, how many rows file and row group have, and how many bytes the column.
+fn file_of(children: &[i64], [n_rows, of_group]: [i64; 2], n_packed: i64) -> Vec<u8> {
+    let page = [header(page::DATA, 100, 100, 10), vec![0; 100]].concat();
+    let mut footer = vec![0x29, (children.len() as u8) << 4 | 0x0c];
+    for n in children {
+        footer.extend([0x48, 0x01, b'x']);
+        int(&mut footer, *n);
+        footer.push(0);
+    }
+    field(&mut footer, 0x16, n_rows);
+    // One row group with one column, whose metadata are its third field.
+    footer.extend([0x19, 0x1c, 0x19, 0x1c, 0x3c]);
+    field(&mut footer, 0x45, UNCOMPRESSED);
+    for value in [10, 100, n_packed] {
+        field(&mut footer, 0x16, value);
+    }
+    // Behind the magic.
+    field(&mut footer, 0x26, 4);
+    footer.extend([0, 0]);
+    field(&mut footer, 0x26, of_group);
+    footer.extend([0, 0]);
+    let length = (footer.len() as u32).to_le_bytes();
+    [MAGIC, &page[..], &footer, &length, MAGIC].concat()
+}
+
+#[test]
+fn footers_that_contradict_themselves_are_refused() {
+    let page = header(page::DATA, 100, 100, 10).len() + 100;
+    let n_packed = i64::try_from(page).unwrap();
+    let tree = [1, 0];
+    assert_eq!(check(&file_of(&tree, [10, 10], n_packed), LIMITS), Ok(()));
+    for (children, rows, n_packed, expected) in [
+        (&[0, 0][..], [10, 10], n_packed, "more than one root"),
+        (&[-1], [10, 10], n_packed, "a negative number of columns"),
+        (&[2, 0], [10, 10], n_packed, "its schema ends too early"),
+        (&tree, [11, 10], n_packed, "has 11 rows, but its row groups"),
+        (&tree, [-1, -1], n_packed, "a negative number of rows"),
+        (&tree, [10, 10], 10_000, "bytes 4 to 10004 are not there"),
+        (&tree, [10, 10], -1, "-1 is no number of bytes"),
+    ] {
+        let err = check(&file_of(children, rows, n_packed), LIMITS).unwrap_err();
+        assert!(err.to_string().contains(expected), "{err}");
+    }
+}
+
+/// Levels stand in front of the values of a page of the second version.
+#[test]
+fn levels_that_are_longer_than_their_page_are_refused() {
+    let page = |n_levels| {
+        let mut bytes = Vec::new();
+        for value in [page::DATA_V2, 100, 40] {
+            int(&mut bytes, value);
+        }
+        bytes.push((page::V2 as u8 - 3) << 4 | 0x0c);
+        for value in [10, 0, 10, 0, n_levels, 1] {
+            int(&mut bytes, value);
+        }
+        bytes.extend([0, 0]);
+        (bytes, 40)
+    };
+    assert_eq!(of_pages(1, &[page(39)]), Ok(()));
+    let err = of_pages(1, &[page(40)]).unwrap_err();
+    assert!(err.contains("levels of 41 bytes in 40"), "{err}");
 }
 
 /// A footer may agree with a page that no bytes stand behind.

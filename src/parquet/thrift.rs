@@ -358,5 +358,16 @@ mod tests {
             let err = read(bytes, OUTER).unwrap_err();
             assert!(err.contains(expected), "{bytes:x?}: {err}");
         }
+        // Field 3 again and again, a list of structs of a byte each: 65,536, and 65,537.
+        let list = |length: u8, n: usize| [vec![0x09, 0x06, 0xfc, length, 0x80, 0x04], vec![0; n]];
+        let (full, long) = (
+            list(0x80, 1 << 16).concat(),
+            list(0x81, (1 << 16) + 1).concat(),
+        );
+        assert!(read(&[&full[..], &[0]].concat(), OUTER).is_ok());
+        let err = read(&long, OUTER).unwrap_err();
+        assert!(err.contains("more than 65,536 elements"), "{err}");
+        let err = read(&full.repeat(64), OUTER).unwrap_err();
+        assert!(err.contains("too many values"), "{err}");
     }
 }

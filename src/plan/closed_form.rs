@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Case, Draft, Plan, Selection};
+use super::{Case, Draft, JoinError, Plan, Selection};
 use crate::engine::fake::FakeEngine;
 use crate::engine::{Engine, Stop};
 use crate::experiment::{self, Overlay, Weights};
@@ -15,6 +15,7 @@ use crate::model::tokenizer::Tokenizer;
 use crate::model::{Model, ModelFiles};
 use crate::request::{Outcome, Work};
 use crate::score::{self, Key, Score, Status};
+use crate::template::Guarded;
 
 const BOS: u32 = 256;
 const EOS: u32 = 257;
@@ -136,6 +137,52 @@ const ROWS: [&str; 3] = [
 ];
 
 const DATASET: &str = "[dataset]\npath = 'rows.jsonl'\ntarget = '{{ fr }}'\n";
+
+/// A target is data: what looks like a special token in it is text.
+#[test]
+fn special_tokens_in_a_target_are_text() {
+    let rows = [r#"{"en": "x", "fr": "<eos> y"}"#];
+    let tables = format!("{DATASET}[variants.v]\ntemplate = '{{{{ en }}}}<eos>'\n");
+    let plan = plan(&rows, &tables, WITH_BOS);
+    let case = plan.cases(0).next().unwrap();
+    let context = [&[BOS][..], &ids("x"), &[EOS]].concat();
+    assert_eq!(parts(&case), (context, ids(" <eos> y")));
+}
+
+/// The last token that is written takes no position.
+#[test]
+fn a_generation_that_may_leave_the_context_is_refused() {
+    let rows = [r#"{"en": "x", "fr": "y"}"#];
+    let tables = |n| {
+        format!(
+            "{DATASET}[variants.v]\ntemplate = '{{{{ en }}}}'\n[generation]\nmax_tokens = {n}\n"
+        )
+    };
+    let settings = Settings {
+        n_context: 8,
+        ..WITH_BOS
+    };
+    // A BOS and a byte, then six tokens that are fed.
+    for (max_tokens, fits) in [(7, true), (8, false)] {
+        let plan = plan(&rows, &tables(max_tokens), settings);
+        let case = plan.cases(0).next().unwrap();
+        let request = case.generation.unwrap();
+        assert_eq!(request.is_ok(), fits, "{request:?}");
+    }
+}
+
+/// With nothing to score there would be a loglikelihood of 0, the best there is.
+#[test]
+fn a_target_without_tokens_is_refused() {
+    let model = model(WITH_BOS);
+    let text = |text: &str| Guarded {
+        text: text.to_owned(),
+        plain: Vec::new(),
+    };
+    let joined = super::join(&model, &text("a"), "", &text(""));
+    assert!(matches!(joined, Err(JoinError::EmptyTarget)), "{joined:?}");
+    assert!(super::join(&model, &text("a"), "", &text("b")).is_ok());
+}
 
 /// What stands before the border is the context, what stands behind it is scored: white space
 /// at the end of the prompt, the delimiter and the target, each byte once and in order.

@@ -294,6 +294,19 @@ mod tests {
         assert_eq!(got, want);
     }
 
+    /// The engine refuses it too, but then it would have been planned.
+    #[test]
+    fn what_is_longer_than_the_context_is_no_request() {
+        let joined = Joined {
+            tokens: (0..6).collect(),
+            first_scored: 2,
+            boundary_merge: false,
+            is_context_empty: false,
+        };
+        assert!(joined.requests(5).is_some());
+        assert_eq!(joined.requests(4), None);
+    }
+
     #[test]
     fn every_token_of_a_long_text_is_scored_once() {
         for n_tokens in 2..40 {

@@ -235,6 +235,9 @@ mod tests {
         for payload in PAYLOADS {
             assert_one_command(payload);
         }
+        // Texts come without them; whatever comes is escaped.
+        assert_eq!(data("a%\r\n:,"), "a%25%0D%0A:,");
+        assert_eq!(property(":,"), "%3A%2C");
     }
 
     proptest! {

@@ -312,6 +312,36 @@ fn what_is_no_store_says_what_to_do() {
     assert!(err.hint().contains("--out"), "{err:?}");
 }
 
+/// Another process writes for a while.
+#[test]
+fn a_store_at_work_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sqlite3");
+    let mut store = Store::open(&path).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            other.execute_batch("COMMIT").unwrap();
+        });
+        store.put(Digest([1; 32]), &numbered(1)).unwrap();
+        store.flush().unwrap();
+    });
+}
+
+/// Who comes second is told that the file is locked, while its journal is changed.
+#[test]
+fn several_open_a_new_store_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for nth in 0..20 {
+        let path = folder.path().join(nth.to_string());
+        let together = std::sync::Barrier::new(8);
+        let open = || drop((together.wait(), Store::open(&path).unwrap()));
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(open))));
+    }
+}
+
 /// Eight writers and readers of one file: every answer is whole and belongs to its key.
 #[test]
 fn several_share_a_store_without_torn_reads() {

@@ -277,6 +277,13 @@ fn long_data_pass() {
 }
 
 /// Each of these once took gigabytes or minutes in some template engine.
+/// It would print all that is in scope, and what is in scope changes.
+#[test]
+fn there_is_no_debug() {
+    let template = Template::compile("{{ debug() }}").unwrap();
+    assert!(template.render(&Fields::new()).is_err());
+}
+
 #[test]
 fn hostile_templates_are_stopped_quickly() {
     let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));

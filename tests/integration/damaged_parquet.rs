@@ -142,3 +142,14 @@ fn damage(file: &Path) {
         bytes.len()
     );
 }
+
+/// A decoder would take this one; of a table it is the check that refuses it.
+#[test]
+fn a_table_is_checked_before_it_is_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let deltas = "tests/fixtures/parquet/delta.parquet";
+    let deltas = Path::new(env!("CARGO_MANIFEST_DIR")).join(deltas);
+    std::fs::copy(deltas, folder.path().join("cases.parquet")).unwrap();
+    let err = harness::table::read_table(folder.path(), "cases").unwrap_err();
+    assert!(err.to_string().contains("is not read, only PLAIN"), "{err}");
+}

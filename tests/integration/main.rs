@@ -14,6 +14,7 @@ mod html_report;
 mod hub;
 mod memo;
 mod mutants;
+mod protections;
 mod references;
 mod rooms;
 mod same_bits;

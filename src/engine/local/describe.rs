@@ -20,8 +20,6 @@ use super::weights::Weights;
 use crate::model::Model;
 
 /// Memory that the engine takes, in bytes, beside what the process takes anyway.
-///
-/// While weights are decoded the mapped file counts too, which the system can take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Whether weights will be held as f32, rather than as stored.

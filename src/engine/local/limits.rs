@@ -224,6 +224,14 @@ mod tests {
     }
 
     #[test]
+    fn a_tenth_of_what_is_free_is_left() {
+        // What is free changes between the two looks, but hardly by a twentieth.
+        if let (Some(free), Some(usable)) = (free_memory_bytes(), usable_bytes()) {
+            assert!(usable < free - free / 20, "{usable} of {free}");
+        }
+    }
+
+    #[test]
     fn waves_get_smaller_before_anything_is_refused() {
         let a = Architecture::small();
         let requests = [generation(30, 10)];

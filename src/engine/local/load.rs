@@ -16,7 +16,7 @@ use super::matrix::{Keep, Order, Part};
 use super::needs::Needs;
 use super::weights::{Stored, Weights};
 use crate::model::gguf;
-use crate::model::mapped::MappedFile;
+use crate::model::weights_file::{FileError, WeightsFile};
 use crate::model::{Model, ModelFiles};
 
 /// Why a checkpoint was refused.
@@ -116,7 +116,23 @@ pub(super) const AS_F32: &str = "as f32";
 /// Weights decoded at each use.
 pub(super) const AS_STORED: &str = "as stored";
 
+impl From<FileError> for LoadError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::file(&path, source),
+            FileError::NotAFile { path } => Self::file(&path, "it is not a regular file"),
+            FileError::Empty { path } => Self::file(&path, "it is empty"),
+            FileError::Cut { path } => Self::file(&path, "it was cut short while it was read"),
+        }
+    }
+}
+
 impl LoadError {
+    /// Whether a file could not be read, or changed after its digest was computed.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
     pub(crate) fn file(path: &Path, error: impl std::fmt::Display) -> Self {
         Self::File {
             path: path.to_owned(),
@@ -163,7 +179,7 @@ pub(crate) fn load<A: Arithmetic>(
     };
     let a = &architecture;
     let name = format!("{}{}.weight", layout.prefix, layout.token_embedding);
-    let token_embedding = weights.stored(&name, &[a.n_vocab, a.n_embd])?.to_owned();
+    let token_embedding = weights.stored(&name, &[a.n_vocab, a.n_embd])?.to_owned()?;
     source.refuse_other_head(&token_embedding)?;
     let position_embedding = match layout.position_embedding {
         Some(name) => source.raw(name, &[a.n_context, a.n_embd])?,
@@ -231,8 +247,9 @@ pub(super) fn architecture(
 ) -> Result<(Architecture, Layout), LoadError> {
     match &model.files {
         ModelFiles::Gguf(path) => {
-            let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
-            let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
+            let file = WeightsFile::open(path)?;
+            let (_, header) = gguf::Gguf::read(&file)?;
+            let header = header.map_err(|err| LoadError::file(path, err))?;
             families::from_gguf(&header)
         }
         ModelFiles::Safetensors { config, .. } => {

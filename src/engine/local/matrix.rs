@@ -66,9 +66,16 @@ impl Matrix {
     /// # Errors
     ///
     /// [`LoadError`] if a value is not finite or cannot be decoded.
-    pub(crate) fn new(k: usize, parts: &[Part<'_>], keep: Keep) -> Result<Self, LoadError> {
+    pub(crate) fn new<'a>(k: usize, parts: &[Part<'a>], keep: Keep) -> Result<Self, LoadError> {
         let n = parts.iter().map(Part::n_columns).sum::<usize>();
         if keep == Keep::Decoded {
+            // What does not lie row by row is read whole before it is cut up: a read for every row
+            // or bit of one would take longer than its bytes.
+            let at_hand = |it: &Part<'a>| match it.order {
+                Order::Rows => Ok(it.clone()),
+                Order::InterleavedRows(_) | Order::Columns => it.to_owned(),
+            };
+            let parts: Vec<Part<'a>> = parts.iter().map(at_hand).collect::<Result<_, _>>()?;
             let mut panels = LaneBox::zeroed(n.div_ceil(PANEL) * 2 * k)
                 .map_err(|source| LoadError::NoRoom { source })?;
             panels
@@ -76,7 +83,7 @@ impl Matrix {
                 .par_chunks_exact_mut(2 * k)
                 .enumerate()
                 .try_for_each_init(Vec::new, |values, (index, panel)| {
-                    decode(parts, k, index, panel, values)
+                    decode(&parts, k, index, panel, values)
                 })?;
             return Ok(Self {
                 k,
@@ -85,7 +92,8 @@ impl Matrix {
             });
         }
         // Copied before it is checked: what is checked is what will be read.
-        let parts: Vec<Part<'static>> = parts.iter().map(Part::to_owned).collect();
+        let parts: Vec<Part<'static>> =
+            parts.iter().map(Part::to_owned).collect::<Result<_, _>>()?;
         for part in &parts {
             part.tensor.check()?;
         }
@@ -150,11 +158,11 @@ impl Part<'_> {
         }
     }
 
-    fn to_owned(&self) -> Part<'static> {
-        Part {
-            tensor: self.tensor.to_owned(),
+    fn to_owned(&self) -> Result<Part<'static>, LoadError> {
+        Ok(Part {
+            tensor: self.tensor.to_owned()?,
             order: self.order,
-        }
+        })
     }
 
     /// The stored row that becomes column `column`, for parts stored by rows.

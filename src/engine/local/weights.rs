@@ -17,17 +17,17 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device};
 use half::{bf16, f16};
 use rayon::prelude::*;
-use safetensors::SafeTensors;
 
 use super::LoadError;
 use crate::model::gguf;
-use crate::model::mapped::MappedFile;
+use crate::model::safetensors;
+use crate::model::weights_file::WeightsFile;
 use crate::model::{Model, ModelFiles};
 
 /// The tensors of one checkpoint.
 #[derive(Default)]
 pub(crate) struct Weights {
-    files: Vec<MappedFile>,
+    files: Vec<WeightsFile>,
     tensors: BTreeMap<String, Entry>,
     taken: Mutex<BTreeSet<String>>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Weights {
 /// Where a tensor lies and how it is stored.
 struct Entry {
     file: usize,
-    start: usize,
+    start: u64,
     n_bytes: usize,
     /// Row-major: the last dimension is contiguous.
     shape: Vec<usize>,
@@ -47,7 +47,7 @@ enum Format {
     Plain(DType),
     Quantized(GgmlDType),
     /// Not decoded here; only a buffer that nothing reads may have it.
-    Unread(safetensors::Dtype),
+    Unread(&'static str),
 }
 
 /// A tensor in the types of its file, decoded row by row.
@@ -76,15 +76,16 @@ impl Weights {
     }
 
     fn add_gguf(&mut self, path: &Path) -> Result<(), LoadError> {
-        let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
-        let header = gguf::Gguf::parse(&file).map_err(|err| LoadError::file(path, err))?;
+        let file = WeightsFile::open(path)?;
+        let (_, header) = gguf::Gguf::read(&file)?;
+        let header = header.map_err(|err| LoadError::file(path, err))?;
         for (name, info) in header.tensors() {
             let format = quantized_format(info.tensor_type);
             // GGUF lists the contiguous dimension first.
             let shape = info.shape.iter().rev().map(|it| *it as usize).collect();
             let entry = Entry {
                 file: self.files.len(),
-                start: info.offset as usize,
+                start: info.offset,
                 n_bytes: info.n_bytes as usize,
                 shape,
                 format: Format::Quantized(format),
@@ -96,24 +97,24 @@ impl Weights {
     }
 
     fn add_safetensors(&mut self, path: &Path) -> Result<(), LoadError> {
-        let file = MappedFile::open(path).map_err(|err| LoadError::file(path, err))?;
-        let parsed = SafeTensors::deserialize(&file).map_err(|err| LoadError::file(path, err))?;
-        let base = file.as_ptr() as usize;
-        for (name, view) in parsed.iter() {
-            let format = match view.dtype() {
-                safetensors::Dtype::F32 => Format::Plain(DType::F32),
-                safetensors::Dtype::F16 => Format::Plain(DType::F16),
-                safetensors::Dtype::BF16 => Format::Plain(DType::BF16),
+        let file = WeightsFile::open(path)?;
+        let header = safetensors::Header::read(&file)?;
+        let header = header.map_err(|err| LoadError::file(path, err))?;
+        for (name, tensor) in &header.tensors {
+            let format = match tensor.dtype {
+                "F32" => Format::Plain(DType::F32),
+                "F16" => Format::Plain(DType::F16),
+                "BF16" => Format::Plain(DType::BF16),
                 other => Format::Unread(other),
             };
             let entry = Entry {
                 file: self.files.len(),
-                start: view.data().as_ptr() as usize - base,
-                n_bytes: view.data().len(),
-                shape: view.shape().to_vec(),
+                start: header.start_of(tensor),
+                n_bytes: tensor.n_bytes() as usize,
+                shape: tensor.shape.iter().map(|it| *it as usize).collect(),
                 format,
             };
-            if self.tensors.insert(name.to_owned(), entry).is_some() {
+            if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(LoadError::unsupported(format!(
                     "tensor `{name}` in two files"
                 )));
@@ -173,14 +174,17 @@ impl Weights {
         self.mark(name);
         if let Format::Unread(dtype) = entry.format {
             return Err(LoadError::unsupported(format!(
-                "the type {dtype:?} of the tensor `{name}`"
+                "the type {dtype} of the tensor `{name}`"
             )));
         }
-        let bytes = &self.files[entry.file][entry.start..entry.start + entry.n_bytes];
         let n_columns = shape.last().copied().unwrap_or(1);
         Ok(Stored {
             name: name.to_owned(),
-            bytes: Bytes::Mapped(bytes),
+            bytes: Bytes::InFile {
+                file: &self.files[entry.file],
+                start: entry.start,
+                n_bytes: entry.n_bytes,
+            },
             format: entry.format,
             n_rows: shape.iter().rev().skip(1).product(),
             n_columns,
@@ -241,8 +245,12 @@ fn quantized_format(tensor_type: gguf::TensorType) -> GgmlDType {
 /// Where the bytes of a tensor are.
 #[derive(Debug, Clone)]
 enum Bytes<'a> {
-    /// In the mapped file.
-    Mapped(&'a [u8]),
+    /// In the file, read whenever they are asked for.
+    InFile {
+        file: &'a WeightsFile,
+        start: u64,
+        n_bytes: usize,
+    },
     /// In memory that clones share.
     Owned(Arc<[u8]>),
 }
@@ -252,28 +260,40 @@ const ROWS_AT_ONCE: usize = 64;
 
 impl Stored<'_> {
     /// The same tensor, in memory of its own: what happens to the file is no matter then.
-    pub(crate) fn to_owned(&self) -> Stored<'static> {
-        Stored {
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::File`] if the file cannot be read.
+    pub(crate) fn to_owned(&self) -> Result<Stored<'static>, LoadError> {
+        Ok(Stored {
             name: self.name.clone(),
             bytes: Bytes::Owned(match &self.bytes {
-                Bytes::Mapped(bytes) => Arc::from(*bytes),
+                Bytes::InFile { .. } => self.bytes(0..self.n_bytes())?.into(),
                 Bytes::Owned(bytes) => Arc::clone(bytes),
             }),
             format: self.format,
             n_rows: self.n_rows,
             n_columns: self.n_columns,
-        }
+        })
     }
 
     /// Bytes as stored.
     pub(crate) fn n_bytes(&self) -> usize {
-        self.bytes().len()
+        match &self.bytes {
+            Bytes::InFile { n_bytes, .. } => *n_bytes,
+            Bytes::Owned(bytes) => bytes.len(),
+        }
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// Some of the bytes as stored.
+    fn bytes(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, LoadError> {
         match &self.bytes {
-            Bytes::Mapped(bytes) => bytes,
-            Bytes::Owned(bytes) => bytes,
+            Bytes::InFile { file, start, .. } => {
+                let mut bytes = vec![0; range.len()];
+                file.read(start + range.start as u64, &mut bytes)?;
+                Ok(Cow::Owned(bytes))
+            }
+            Bytes::Owned(bytes) => Ok(Cow::Borrowed(&bytes[range])),
         }
     }
 
@@ -281,15 +301,16 @@ impl Stored<'_> {
     ///
     /// # Errors
     ///
-    /// [`LoadError::NotFinite`] if one is NaN or infinite.
+    /// [`LoadError::NotFinite`] if one is NaN or infinite, [`LoadError::File`] if the file cannot
+    /// be read.
     pub(crate) fn decode_rows(
         &self,
         rows: Range<usize>,
         values: &mut Vec<f32>,
     ) -> Result<(), LoadError> {
         let row_bytes = self.n_bytes() / self.n_rows.max(1);
-        let bytes = &self.bytes()[rows.start * row_bytes..rows.end * row_bytes];
-        self.append(bytes, rows.len() * self.n_columns, values)
+        let bytes = self.bytes(rows.start * row_bytes..rows.end * row_bytes)?;
+        self.append(&bytes, rows.len() * self.n_columns, values)
     }
 
     /// Appends the values of some columns of one row to `values`.
@@ -312,8 +333,8 @@ impl Stored<'_> {
         };
         let size = dtype.size_in_bytes();
         let first = (row * self.n_columns + columns.start) * size;
-        let bytes = &self.bytes()[first..first + columns.len() * size];
-        self.append(bytes, columns.len(), values)
+        let bytes = self.bytes(first..first + columns.len() * size)?;
+        self.append(&bytes, columns.len(), values)
     }
 
     /// Decodes everything once and keeps nothing.

@@ -414,12 +414,18 @@ mod tests {
             "{% for i in range(10**9) %}{% endfor %}",
             "{{ ().__class__.__base__.__subclasses__()[0] }}",
             "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+            "{{ debug() }}",
         ];
         for source in hostile {
             assert!(render(source, "a").is_err(), "{source}");
         }
         let nested = "{% set n = namespace(x=[]) %}{% for c in messages[0].content %}{% set n.x = [n.x] %}{% endfor %}{{ n.x }}";
-        assert!(render(nested, &"a".repeat(1_000_000)).is_err());
+        // However long the data: more fuel would be more depth than any stack has.
+        assert!(render(nested, &"a".repeat(1 << 25)).is_err());
+        // As deep as the fuel reaches, printed.
+        for n in [2_000, 10_000, 20_000] {
+            render(nested, &"a".repeat(n)).ok();
+        }
         for link in [".a", "[0]", "|trim", "()", " ~ x", " and x"] {
             let deep = format!("\n{{{{ messages{} }}}}", link.repeat(100_000));
             assert!(

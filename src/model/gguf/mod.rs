@@ -75,7 +75,12 @@ impl Gguf {
     ///
     /// [`GgufError`] names the key or tensor that breaks a rule, and where.
     pub fn parse(file: &[u8]) -> Result<Self, GgufError> {
-        let header = &file[..file.len().min(MAX_HEADER_BYTES)];
+        Self::parse_start(file, file.len() as u64)
+    }
+
+    /// Reads the header out of the first bytes of a file of `n_bytes`.
+    pub(super) fn parse_start(start: &[u8], n_bytes: u64) -> Result<Self, GgufError> {
+        let header = &start[..start.len().min(MAX_HEADER_BYTES)];
         let mut cursor = Cursor::new(header);
         let magic = &header[..header.len().min(MAGIC.len())];
         if magic != MAGIC {
@@ -97,7 +102,7 @@ impl Gguf {
         let data_start = (cursor.position() as u64)
             .checked_next_multiple_of(alignment)
             .expect("a header of at most 64 MiB and an alignment below 2^32");
-        let tensors = place(described, data_start, alignment, file.len() as u64)?;
+        let tensors = place(described, data_start, alignment, n_bytes)?;
         Ok(Self {
             version,
             metadata,
@@ -454,6 +459,17 @@ mod tests {
                 let _ = Gguf::parse(&mutated);
             }
         }
+        for (offset, most) in [(8, MAX_TENSORS), (16, MAX_KEYS)] {
+            let mut many = file.clone();
+            many[offset..offset + 8].copy_from_slice(&(most + 1).to_le_bytes());
+            let err = Gguf::parse(&many).unwrap_err();
+            assert!(matches!(err, GgufError::TooMany { .. }), "{err}");
+        }
+        // An array of a million texts, in a few bytes: not one of them is read.
+        let claim = [&8_u32.to_le_bytes()[..], &(1_u64 << 20).to_le_bytes()].concat();
+        let claim = [&9_u32.to_le_bytes()[..], &claim].concat();
+        let err = Gguf::parse(&Builder::new().raw_key("k", &claim).build()).unwrap_err();
+        assert!(format!("{err:?}").contains("needed: 8388608"), "{err:?}");
         for n in 0..file.len() {
             assert!(
                 Gguf::parse(&file[..n]).is_err(),

@@ -31,7 +31,7 @@ impl TensorInfo {
 
     /// The tensor's bytes in the file.
     pub fn range(&self) -> Range<usize> {
-        // Inside a mapped file, so both ends fit in `usize`.
+        // Inside a file that was read or is to be, so both ends fit in `usize`.
         self.offset as usize..(self.offset + self.n_bytes) as usize
     }
 }

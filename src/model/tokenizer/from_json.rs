@@ -434,6 +434,7 @@ mod tests {
             ("/model/unk_token", json!("?"), "unknown-token `?`"),
             ("/model/vocab/a", json!(2), "both have the id 2"),
             ("/model/vocab/a", json!(-1), "has the id -1"),
+            ("/model/vocab/a", json!(MAX_VOCAB), "has the id 4194304"),
             ("/added_tokens/1/id", json!(9), "`<x>` cannot have the id 9"),
             ("/decoder/type", json!("WordPiece"), "decoder `WordPiece`"),
             (
@@ -479,6 +480,14 @@ mod tests {
             let message = load(&root).unwrap_err().to_string();
             assert!(message.contains(expected), "{place}: {message}");
         }
+        let mut root = sentencepiece();
+        let vocab = root["model"]["vocab"].as_object_mut().unwrap();
+        vocab.remove("<0x7F>").unwrap();
+        let message = load(&root).unwrap_err().to_string();
+        assert!(
+            message.contains("byte token `<0x7F>` is missing"),
+            "{message}"
+        );
         assert!(Tokenizer::from_json(b"{").is_err());
         assert!(Tokenizer::from_json(b"[]").is_err());
     }

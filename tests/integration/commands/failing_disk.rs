@@ -11,7 +11,7 @@ use harness::table::{Manifest, RunStatus};
 use super::{Bench, Ended, assert_equal_tables};
 
 /// Whether calls can be watched here.
-fn has_strace() -> bool {
+pub(super) fn has_strace() -> bool {
     let mut tried = Command::new("strace");
     tried.args(["-f", "-o", "/dev/null", "true"]);
     let has_it = tried.output().is_ok_and(|it| it.status.success());
@@ -22,7 +22,7 @@ fn has_strace() -> bool {
 }
 
 /// Runs `harness` with `words` under `strace` with `options`; also what strace wrote.
-fn traced(bench: &Bench, options: &[&str], words: &str) -> (Ended, String) {
+pub(super) fn traced(bench: &Bench, options: &[&str], words: &str) -> (Ended, String) {
     let log = bench.path("strace.log");
     let plain = bench.command(words);
     let mut command = Command::new("strace");
@@ -94,6 +94,105 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_goes_on() {
     // Every table, the manifest twice and the evidence, each with its folder, and the store.
     assert!(16 < n_failed, "{n_failed}");
     assert!(0 < n_of_store, "no failure of the store ended a run");
+}
+
+/// From some write of the store on, or at one write of anything, there is no room.
+#[test]
+fn a_full_disk_ends_the_run_and_the_next_one_goes_on() {
+    if !has_strace() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.ok("run phrases.toml -q --out undisturbed");
+    let undisturbed = bench.runs("undisturbed", "phrases").remove(0);
+    let (mut n_full, mut n_told) = (0, 0);
+    // Only SQLite says where to write; from every third of its writes on is enough.
+    for (call, which, step) in [("pwrite64", "+", 3), ("write", "", 1)] {
+        for nth in (1..).step_by(step) {
+            let inject = format!("inject={call}:error=ENOSPC:when={nth}{which}");
+            let options = ["-e", &format!("trace={call}"), "-e", &inject];
+            let out = format!("{call}-{nth}");
+            let words = format!("run phrases.toml -q --out {out}");
+            let (ended, log) = traced(&bench, &options, &words);
+            let Some(line) = log.lines().find(|it| it.contains("(INJECTED)")) else {
+                break;
+            };
+            let said = format!("{line}: {}", ended.stderr);
+            // What SQLite cannot move out of its log while it closes stays there.
+            let may_end_well = call == "pwrite64";
+            let is_full = ended.code == Some(3);
+            assert!(is_full || (may_end_well && ended.code == Some(0)), "{said}");
+            n_full += usize::from(is_full);
+            n_told += usize::from(ended.stderr.contains("hint: free space"));
+            if let Some(run) = bench.runs(&out, "phrases").first() {
+                let is_result = line.contains("write(1<");
+                let is_finished = Manifest::read(run).unwrap().status.is_finished();
+                assert!(!is_full || is_result || !is_finished, "{said}");
+            }
+            bench.ok(&words);
+            let run = bench.runs(&out, "phrases").pop().unwrap();
+            assert_equal_tables(&run, &undisturbed);
+        }
+    }
+    assert!(16 < n_full && 0 < n_told, "{n_full}, {n_told}");
+}
+
+/// Without locks two processes might work on one run.
+#[test]
+fn where_there_are_no_locks_nothing_is_begun() {
+    if !has_strace() {
+        return;
+    }
+    let bench = Bench::new();
+    let options = ["-e", "trace=flock", "-e", "inject=flock:error=ENOLCK"];
+    let (ended, log) = traced(&bench, &options, "run phrases.toml -q");
+    assert!(log.contains("(INJECTED)"), "{log}");
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("name another folder"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(bench.runs("results", "phrases"), Vec::<PathBuf>::new());
+}
+
+/// As where another program cuts the file of weights short: every read may be the one that finds
+/// its end.
+#[test]
+fn weights_that_end_early_are_an_error_wherever_they_do() {
+    if !has_strace() {
+        return;
+    }
+    let bench = Bench::new();
+    let weights = bench
+        .path("tiny-llama/model.safetensors")
+        .canonicalize()
+        .unwrap();
+    let weights = weights.to_str().unwrap();
+    let mut codes = Vec::new();
+    for nth in 1.. {
+        let inject = format!("inject=pread64:retval=0:when={nth}");
+        let options = ["-P", weights, "-e", "trace=pread64", "-e", &inject];
+        let words = format!("run colours.toml -q -j 1 --fresh --out out-{nth}");
+        let (ended, log) = traced(&bench, &options, &words);
+        if !log.contains("(INJECTED)") {
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            break;
+        }
+        assert!(
+            ended.stderr.contains("was cut short while it was read"),
+            "{}",
+            ended.stderr
+        );
+        codes.push(ended.code);
+    }
+    // First those of planning, which refuses the file, then those of loading.
+    let n_refused = codes.iter().take_while(|it| **it == Some(2)).count();
+    assert!(0 < n_refused && n_refused < codes.len(), "{codes:?}");
+    assert!(
+        codes[n_refused..].iter().all(|it| *it == Some(3)),
+        "{codes:?}"
+    );
 }
 
 /// The file between the angle brackets of `fsync(3</path>)`.

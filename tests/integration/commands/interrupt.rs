@@ -83,11 +83,20 @@ fn an_interrupted_run_goes_on_in_its_folder_and_ends_as_if_nothing_had_happened(
         Manifest::read(&folder).unwrap().status,
         RunStatus::Interrupted
     );
+    let (kept, _) = ended.stderr.split_once(" answers are kept").unwrap();
+    let kept = kept.rsplit(' ').next().unwrap();
     let resumed = bench.harness(&resume_command(&ended.stderr));
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert_ne!(kept, "0");
+    // It did not go on to the end of what it had been given.
     assert!(
-        !resumed.stderr.contains(", 0 from the store"),
+        !resumed.stderr.contains(": 0 computed"),
         "{}",
+        resumed.stderr
+    );
+    assert!(
+        resumed.stderr.contains(&format!(", {kept} from the store")),
+        "{kept} were kept: {}",
         resumed.stderr
     );
     assert_eq!(
@@ -182,6 +191,45 @@ fn a_run_at_work_says_who_works_on_it() {
     child.kill().unwrap();
     child.wait().unwrap();
     ask(false);
+}
+
+/// What was begun with other inputs is not gone on with, so each is part of the plan.
+#[test]
+fn every_input_is_part_of_the_plan() {
+    let bench = Bench::new();
+    let template = "template = \"{{ en }}\\nFrench:\"";
+    let text = PHRASES.replacen(template, "file = \"prompt.jinja\"", 1);
+    assert_ne!(text, PHRASES);
+    bench.write("phrases.toml", &text);
+    bench.write("prompt.jinja", "{{ en }} =");
+    let plan = |flags: &str| {
+        let said = bench.ok(&format!("plan phrases.toml --offline --json{flags}"));
+        let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+        json["plan_digest"].as_str().unwrap().to_owned()
+    };
+    let first = plan("");
+    assert_eq!(plan(""), first);
+    let mut plans = vec![first, plan(" --limit 5"), plan(" --variant bare")];
+    for (file, from, to) in [
+        ("phrases.toml", "seed = 17", "seed = 18"),
+        ("phrases.jsonl", "maison", "Maison"),
+        ("phrases.train.jsonl", "Prends", "prends"),
+        ("prompt.jinja", "=", ":"),
+    ] {
+        let text = std::fs::read_to_string(bench.path(file)).unwrap();
+        assert!(text.contains(from), "{file}");
+        bench.write(file, &text.replace(from, to));
+        plans.push(plan(""));
+    }
+    let weights = bench.path("tiny-llama/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    plans.push(plan(""));
+    let n_plans = plans.len();
+    plans.sort_unstable();
+    plans.dedup();
+    assert_eq!(plans.len(), n_plans);
 }
 
 /// Starts `words`, with everything it says kept.

@@ -13,28 +13,11 @@ use std::time::{Duration, Instant};
 
 use harness::table::{Manifest, RunStatus};
 
-use super::{Bench, PHRASES, assert_equal_tables};
+use super::{Bench, Draws, PHRASES, assert_equal_tables, number};
 
-/// The draws of Sebastiano Vigna's `SplitMix64`, for moments to kill at.
-struct Moments(u64);
-
-impl Moments {
-    /// A moment before `end`.
-    fn before(&mut self, end: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let share = ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-        end.mul_f64(share)
-    }
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => default,
-    }
+/// A moment before `end`.
+fn moment(draws: &mut Draws, end: Duration) -> Duration {
+    end.mul_f64((draws.next() >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
 /// Makes `draws.toml`: likelihoods, priors of nothing, and several hundred draws.
@@ -91,12 +74,12 @@ fn however_often_a_run_is_killed_its_tables_are_those_of_one_that_was_not() {
     bench.ok("run draws.toml -q --tokens --out undisturbed");
     let whole = begun.elapsed();
     let undisturbed = bench.runs("undisturbed", "draws").remove(0);
-    let mut moments = Moments(seed);
+    let mut draws = Draws::new(seed);
     let (mut n_killed, mut n_completed) = (0, 0);
     while n_killed < n_kills {
         // A finished run is never opened again, so the next one gets a store of its own.
         let out = format!("results-{n_completed}");
-        let moment = moments.before(whole);
+        let moment = moment(&mut draws, whole);
         let said = format!("seed {seed}, kill {n_killed}, at {moment:?}, in {out}");
         let ended = killed(&bench, &out, moment);
         n_killed += u64::from(!ended);

@@ -150,6 +150,15 @@ fn results_go_where_they_are_told_to() {
         "{}",
         ended.stderr
     );
+    // Told before weights are loaded, which would be refused here.
+    let weights = bench.path("tiny-llama/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end..].fill(0xff);
+    std::fs::write(&weights, bytes).unwrap();
+    assert_eq!(bench.harness("run colours.toml --out new").code, Some(2));
+    let ended = bench.harness("run colours.toml --out phrases.jsonl");
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
 }
 
 #[test]

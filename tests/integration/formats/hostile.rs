@@ -205,6 +205,35 @@ fn pipes_and_devices_are_refused_at_once() {
     }
 }
 
+/// Another program cuts the file short at any moment: an error, and never the end of the process.
+#[test]
+fn weights_that_are_cut_short_while_they_are_loaded_are_refused() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("x.gguf");
+    let (file, n) = tiny_gguf();
+    let mut n_refused = 0;
+    for round in 0..200 {
+        std::fs::write(&path, file).unwrap();
+        let model = open(base.path(), "x.gguf").unwrap();
+        let writer = std::fs::File::options().write(true).open(&path).unwrap();
+        let length = n + (file.len() - n) * round / 200;
+        let loaded = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Loading takes about a millisecond.
+                std::thread::sleep(std::time::Duration::from_micros(round as u64 * 37 % 1500));
+                writer.set_len(length as u64).unwrap();
+            });
+            LocalEngine::load(&model)
+        });
+        if let Err(refused) = loaded {
+            let said = chain(&refused);
+            assert!(said.contains("x.gguf"), "{said}");
+            n_refused += 1;
+        }
+    }
+    assert!(0 < n_refused);
+}
+
 /// The digest was computed from the file that was there before.
 #[test]
 fn weights_that_change_before_they_are_loaded_are_refused() {
