@@ -375,3 +375,6 @@ fn unique<'a>(place: &str, names: impl Iterator<Item = &'a String>) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
