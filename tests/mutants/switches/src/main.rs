@@ -116,7 +116,9 @@ fn run() -> Result<(), Failure> {
     asked.sort_by_key(|it| it.number * 7919 % 10_007);
     let mut trials = trial::Trials::new(&copy, &tests);
     trials.all(&asked, &mut records)?;
-    for mutant in alone.iter().filter(is_asked) {
+    let alone: Vec<Mutant> = alone.iter().filter(is_asked).cloned().collect();
+    trials.prepare(&alone)?;
+    for mutant in &alone {
         sources.write_alone(&copy, mutant)?;
         let built = compile::tests(&copy)?;
         records.write(&match built.errors() {

@@ -67,12 +67,18 @@ impl<'a> Trials<'a> {
         Ok(())
     }
 
+    /// Makes ready for [`Trials::alone`], whose builds take the place of the program.
+    ///
+    /// # Errors
+    ///
+    /// A test fails without any mutant.
+    pub(crate) fn prepare(&mut self, mutants: &[Mutant]) -> Result<(), Failure> {
+        self.measure(mutants.iter().flat_map(all_filters))
+    }
+
     /// Asks about a mutant that was compiled in, alone.
-    pub(crate) fn alone(&mut self, mutant: &Mutant, tests: &Path) -> Result<Record, Failure> {
-        let mut filters = room_filters(mutant);
-        filters.push(String::new());
-        self.measure(filters.clone())?;
-        self.judge(mutant, tests, 0, &filters)
+    pub(crate) fn alone(&self, mutant: &Mutant, tests: &Path) -> Result<Record, Failure> {
+        self.judge(mutant, tests, 0, &all_filters(mutant))
     }
 
     /// Remembers how long parts take without any mutant.
@@ -150,6 +156,13 @@ fn room_filters(mutant: &Mutant) -> Vec<String> {
     let file = format!("{}::", module.trim_end_matches('/').replace('/', "::"));
     let mut filters = vec![file, format!("{}::", mutant.room())];
     filters.dedup();
+    filters
+}
+
+/// The same, and what stands in all paths.
+fn all_filters(mutant: &Mutant) -> Vec<String> {
+    let mut filters = room_filters(mutant);
+    filters.push(String::new());
     filters
 }
 
