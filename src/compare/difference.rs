@@ -110,7 +110,7 @@ pub(super) fn n_to_settle(difference: &Difference) -> Option<u64> {
     let spread = difference.spread()?;
     let ratio = 2.80 * spread / difference.value();
     let n = (ratio * ratio).ceil();
-    (n.is_finite() && n < 1e9).then_some(n as u64)
+    (n < 1e9).then_some(n as u64)
 }
 
 /// The smallest difference that a dataset of this size and spread shows 4 times in 5, in the
@@ -122,7 +122,53 @@ pub(super) fn smallest_difference(difference: &Difference) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::compare::{Family, ranking, sketch, variants};
+    use crate::stats::Direction;
+
+    /// Sixteen gains, half of them `mean - spread` and half `mean + spread`.
+    fn gains(mean: f64, spread: f64) -> Difference {
+        let side = |values: [f64; 2]| Sample::mean(&values.repeat(8), None).unwrap();
+        let candidate = side([mean - spread, mean + spread]);
+        Difference::paired(&candidate, &side([0.0; 2]), Direction::HigherIsBetter).unwrap()
+    }
+
+    /// 2.80 s / sqrt(16) is what sixteen examples show; (2.80 s / d)^2 of them would settle d.
+    #[test]
+    fn what_a_dataset_shows_and_what_would_settle_follow_from_the_spread() {
+        let shown = smallest_difference(&gains(2.0, 1.0)).unwrap();
+        assert!((shown - 0.7).abs() < 1e-12, "{shown}");
+        assert_eq!(n_to_settle(&gains(2.0, 1.0)), Some(2), "1.96, rounded up");
+        assert_eq!(n_to_settle(&gains(0.5, 1.0)), Some(32), "31.36, rounded up");
+        // Gains that are all alike say nothing about the spread of others.
+        assert_eq!(smallest_difference(&gains(2.0, 0.0)), None);
+        // No dataset is that large, and none settles a difference of 0.
+        assert_eq!(n_to_settle(&gains(1e-5, 1.0)), None, "7.84e10");
+        assert_eq!(n_to_settle(&gains(0.0, 1.0)), None);
+        assert_eq!(n_to_settle(&gains(0.0, 0.0)), None);
+    }
+
+    /// The names in the column `method`.
+    #[test]
+    fn a_refusal_says_whether_pairs_or_their_measure_are_missing() {
+        let n_examples = 1;
+        let reason = String::new();
+        let instead = "loglikelihood_per_byte";
+        for (refusal, method) in [
+            (Refusal::NoPairs, "no_pairs"),
+            (Refusal::NoValue { reason }, "no_pairs"),
+            (
+                Refusal::TokenCountsDiffer {
+                    n_examples,
+                    instead,
+                },
+                "not_comparable",
+            ),
+            (Refusal::DenominatorsDiffer { n_examples }, "not_comparable"),
+        ] {
+            assert_eq!(refusal.method(), method, "{refusal}");
+        }
+    }
 
     /// What the tables say of a pair: who has a partner, and how many would settle it.
     #[test]

@@ -377,3 +377,6 @@ fn unique<'a>(place: &str, names: impl Iterator<Item = &'a str>) -> Result<(), E
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

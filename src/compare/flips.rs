@@ -132,6 +132,18 @@ mod tests {
     use super::*;
     use crate::compare::sketch;
 
+    #[test]
+    fn a_flip_goes_by_the_word_of_reports() {
+        let kinds = [
+            FlipKind::Fixed,
+            FlipKind::Broke,
+            FlipKind::Improved,
+            FlipKind::Worsened,
+        ];
+        let words = ["fixed", "broke", "improved", "worsened"];
+        assert_eq!(kinds.map(FlipKind::as_str), words);
+    }
+
     /// A quotient of sums belongs to no single example, and what only describes is no change.
     #[test]
     fn only_what_single_examples_have_flips() {

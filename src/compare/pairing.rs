@@ -301,7 +301,30 @@ fn distinct(clusters: &[String]) -> impl Iterator<Item = &String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::compare::{ExampleEvidence, Refusal, RunsOptions, ShortDigest, runs, sketch};
+
+    /// Only a side that lacks a value is counted as one without a score.
+    #[test]
+    fn a_cause_says_which_side_has_no_score() {
+        let failed = Status::NonFinite;
+        let both = Cause::UnscoredInBoth {
+            candidate: failed,
+            reference: failed,
+        };
+        for (cause, candidate, reference) in [
+            (Cause::UnscoredInCandidate(failed), true, false),
+            (Cause::UnscoredInReference(failed), false, true),
+            (both, true, true),
+            (Cause::OnlyInCandidate, false, false),
+            (Cause::OnlyInReference, false, false),
+            (Cause::FieldsChanged, false, false),
+            (Cause::TargetChanged, false, false),
+        ] {
+            assert_eq!(cause.is_unscored_in_candidate(), candidate, "{cause:?}");
+            assert_eq!(cause.is_unscored_in_reference(), reference, "{cause:?}");
+        }
+    }
 
     /// What judges the generation alone does not care what it might have been held against.
     #[test]

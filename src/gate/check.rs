@@ -296,6 +296,47 @@ mod tests {
         }
     }
 
+    /// Files and reports are read by these names.
+    #[test]
+    fn states_and_relations_have_their_names() {
+        let states = [
+            State::Passed,
+            State::Failed,
+            State::Inconclusive,
+            State::Unscored,
+        ];
+        let names = ["passed", "failed", "inconclusive", "unscored"];
+        assert_eq!(states.map(State::name), names);
+        let relations = [
+            Relation::AtLeast,
+            Relation::AtMost,
+            Relation::Below,
+            Relation::Above,
+        ];
+        assert_eq!(relations.map(Relation::as_str), [">=", "<=", "<", ">"]);
+        // Each holds of two numbers as its sign says: 1 and 2, 2 and 2, 3 and 2.
+        let holds = relations.map(|relation| {
+            [1.0, 2.0, 3.0].map(|value| {
+                let limit = 2.0;
+                let quantity = Quantity::Value;
+                let comparison = Comparison {
+                    quantity,
+                    value,
+                    relation,
+                    limit,
+                };
+                comparison.is_true()
+            })
+        });
+        let expected = [
+            [false, true, true],
+            [true, true, false],
+            [true, false, false],
+            [false, false, true],
+        ];
+        assert_eq!(holds, expected);
+    }
+
     #[test]
     fn a_denied_comparison_is_true_exactly_where_the_first_is_not() {
         for relation in [

@@ -258,6 +258,21 @@ fn fewer_than_ten_clusters_allow_no_verdict() {
     assert_eq!((got.state, got.p_adjusted), (State::Inconclusive, None));
 }
 
+/// Ten clusters are enough: 30 of 300 lost, three in each, is beyond a twentieth.
+#[test]
+fn ten_clusters_allow_a_verdict() {
+    let mut observation = accuracy(0, 30, 300);
+    let Seen::Paired { pair, .. } = &mut observation.seen else {
+        panic!("a pair")
+    };
+    let clusters: Vec<usize> = (0..300).map(|k| k % 10).collect();
+    pair.candidate = pair.candidate.clustered(&clusters).unwrap();
+    pair.reference = pair.reference.clustered(&clusters).unwrap();
+    observation.is_clustered = true;
+    let got = check(&max_drop(0.05), &observation);
+    assert_eq!((got.state, got.n), (State::Failed, 10));
+}
+
 #[test]
 fn equal_requests_pass_whatever_their_number() {
     let got = check(&max_drop(0.0), &seen(Seen::Identical { n: 1 }, 1));
@@ -377,6 +392,24 @@ fn a_minimum_is_held_against_the_bound_of_the_value() {
             }
             (other, _) => panic!("{successes}: {other:?}"),
         }
+    }
+}
+
+/// What such a rule needs stands with its check, as it does for a drop.
+#[test]
+fn a_minimum_shows_its_floor_and_what_the_dataset_can_show() {
+    for estimate in [Estimate::Bound, Estimate::Point] {
+        let values: Vec<f64> = (0..50).map(|k| 1.0 + f64::from(k % 2)).collect();
+        let observation = alone(Sample::mean(&values, None).unwrap());
+        let value = 1.0;
+        let got = check(&rule(Limit::Min { value, estimate }), &observation);
+        let is_point = estimate == Estimate::Point;
+        assert_eq!(got.floor, Some(if is_point { 1 } else { 30 }));
+        let forecast = got.forecast.unwrap();
+        assert_eq!((forecast.floor, forecast.need), (got.floor, Need::Unknown));
+        // Half 1 and half 2 have the spread 1/2: 2.80 / 2 / sqrt(50) = 0.198.
+        let shown = forecast.smallest_difference.unwrap();
+        assert!((shown - 1.4 / 50_f64.sqrt()).abs() < 1e-12, "{shown}");
     }
 }
 

@@ -188,6 +188,15 @@ mod tests {
         assert_eq!(choice_value(MetricName::AccBytes, &choices), Some(0.0)); // -1 < -0.625
     }
 
+    /// -2.9 / 3 = -0.97 is likelier per character than -4.1 / 4 = -1.03.
+    #[test]
+    fn a_longer_choice_is_not_predicted_for_its_remainder() {
+        let choices = [choice(-2.9, "abc", true), choice(-4.1, "abcd", false)];
+        for name in [MetricName::AccNorm, MetricName::AccBytes] {
+            assert_eq!(choice_value(name, &choices), Some(1.0), "{name}");
+        }
+    }
+
     #[test]
     fn ties_go_to_the_lowest_index() {
         let choices = [choice(-1.0, "a", false), choice(-1.0, "b", true)];

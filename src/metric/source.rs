@@ -276,6 +276,19 @@ mod tests {
             let judged = corpus.judge().judge("a b", &["a c".to_owned()]).unwrap();
             let source = Source::Corpus { index: 0, corpus };
             assert_eq!(judged.statistics.len(), source.n_statistics(), "{source}");
+            assert_eq!(CorpusMetric::of(corpus.judge().metric()), Some(corpus));
+        }
+        assert_eq!(CorpusMetric::of(&TextMetric::RougeL), None);
+        // Hits, predictions and targets of each class; targets alone; confidence and truth.
+        for (name, n_statistics) in [
+            (MetricName::MacroF1, 12),
+            (MetricName::AccMajority, 4),
+            (MetricName::Ece, 2),
+            (MetricName::Acc, 0),
+        ] {
+            let n_choices = 4;
+            let source = Source::Choices { name, n_choices };
+            assert_eq!(source.n_statistics(), n_statistics, "{source}");
         }
     }
 }

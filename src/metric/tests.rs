@@ -309,3 +309,180 @@ fn descriptions_have_a_value_and_no_interval() {
     let few = metric.units(&scores[..299]);
     assert_eq!(metric.measure(&few, None, 299).estimate, None);
 }
+
+/// The unit stands behind a value, and in files.
+#[test]
+fn a_unit_is_read_by_the_name_it_is_written_with() {
+    for (unit, name) in [
+        (Unit::Percent, "%"),
+        (Unit::Points, "points"),
+        (Unit::Nats, "nats"),
+        (Unit::NatsPerToken, "nats/token"),
+        (Unit::NatsPerByte, "nats/byte"),
+        (Unit::BitsPerByte, "bits/byte"),
+        (Unit::Plain, ""),
+    ] {
+        assert_eq!(unit.as_str(), name);
+        assert_eq!(Unit::from_name(name), Some(unit));
+    }
+    assert_eq!(Unit::from_name("bits"), None);
+}
+
+/// The metrics of an experiment with choices and these tables.
+fn of_choices(n_fixed_choices: Option<usize>, declared: &[MetricSpec]) -> Vec<Metric> {
+    Metric::list(&Facts {
+        has_target: false,
+        has_choices: true,
+        n_fixed_choices,
+        n_repeats: 1,
+        judges: &[],
+        declared,
+        references: ReferenceCount::of([1]),
+    })
+}
+
+/// Classes mean the same in every example only where all have the same choices, and a metric
+/// without context has none only where no premise stands before the choices.
+#[test]
+fn a_metric_is_listed_only_where_it_means_something() {
+    let has = |list: &[Metric], name: &str| list.iter().any(|it| it.name == name);
+    let premise = specs("[[metrics]]\nuse = 'acc_pmi'\npremise = 'It is'");
+    let table = [
+        (Some(2), &premise[..0], true, true),
+        (None, &premise[..0], false, true),
+        (Some(2), &premise[..], true, false),
+    ];
+    for (n_fixed_choices, declared, has_classes, has_no_context) in table {
+        let list = of_choices(n_fixed_choices, declared);
+        for name in ["macro_f1", "acc_majority"] {
+            assert_eq!(has(&list, name), has_classes, "{name}");
+        }
+        assert_eq!(has(&list, "acc_no_context"), has_no_context);
+        assert!(has(&list, "acc") && has(&list, "brier"));
+    }
+}
+
+#[test]
+fn a_declared_metric_of_choices_keeps_how_it_was_declared() {
+    let declared = specs("[[metrics]]\nuse = 'acc_pmi'\npremise = 'It is'");
+    let list = of_choices(Some(2), &declared);
+    let recipe = named(&list, "acc_pmi").recipe.as_ref().unwrap();
+    assert_eq!(recipe.text, "acc_pmi premise=\"It is\"");
+    assert_eq!(named(&list, "acc").recipe, None);
+}
+
+/// A metric with one end, or none, is not bounded.
+#[test]
+fn a_range_has_two_ends() {
+    let metrics = listed("exact_match", TextMetric::ExactMatch, 1);
+    let range = |name: &str| named(&metrics, name).range.map(|it| (it.low, it.high));
+    for name in ["loglikelihood", "bits_per_byte", "perplexity"] {
+        assert_eq!(range(name), None, "{name}");
+    }
+    for name in ["acc", "ece", "exact_match"] {
+        assert_eq!(range(name), Some((0.0, 1.0)), "{name}");
+    }
+    assert_eq!(range("brier"), Some((0.0, 2.0)));
+}
+
+/// A sentence's BLEU counts the orders that the sentence has, so it is another BLEU.
+#[test]
+fn the_mean_over_sentences_has_a_signature_of_its_own() {
+    let bleu = TextMetric::Bleu {
+        tokenize: BleuTokenizer::V13a,
+    };
+    let metrics = listed("bleu", bleu, 1);
+    let signature = |name: &str| named(&metrics, name).signature.clone().unwrap();
+    assert!(signature("bleu").contains("|eff:no|"));
+    let sentences = signature("bleu").replace("eff:no", "eff:yes");
+    assert_eq!(signature("sentence_bleu"), sentences);
+}
+
+/// Probabilities 3/4 for the first choice, 1/4 for the second, which is the right one.
+fn with_choices() -> Score {
+    let choice = |probability: f64, is_target| ChoiceScore {
+        text: "x".to_owned(),
+        is_target,
+        loglikelihood: probability.ln(),
+        n_tokens: 1,
+        prior: None,
+        unconditional: Some(probability.ln()),
+    };
+    Score {
+        choices: vec![choice(0.75, false), choice(0.25, true)],
+        ..score(0, 0, Some((1.0, &[])))
+    }
+}
+
+/// What has a column in the table of cases has a value there, and nothing else has.
+#[test]
+fn a_case_has_a_value_where_it_has_a_column() {
+    let metrics = listed("exact_match", TextMetric::ExactMatch, 1);
+    let score = with_choices();
+    for metric in &metrics {
+        let value = metric.case_value(&score);
+        assert_eq!(value.is_some(), metric.is_per_case(), "{}", metric.name);
+    }
+    let value = |name: &str| named(&metrics, name).case_value(&score).unwrap();
+    assert_eq!((value("acc"), value("exact_match")), (0.0, 1.0));
+    assert!((value("brier") - 1.125).abs() < 1e-12, "(3/4)² twice");
+}
+
+/// Whether something holds stays a yes or no; a distance stays a number.
+#[test]
+fn an_example_contributes_what_its_metric_counts() {
+    let metrics = listed("exact_match", TextMetric::ExactMatch, 1);
+    let score = with_choices();
+    let value = |name: &str| named(&metrics, name).value(&[&score]).unwrap();
+    assert_eq!(value("acc"), Value::Outcome(false));
+    assert_eq!(value("exact_match"), Value::Outcome(true));
+    let Value::Number(brier) = value("brier") else {
+        panic!("a distance is no yes or no");
+    };
+    assert!((brier - 1.125).abs() < 1e-12);
+}
+
+/// What only describes names what to compare by instead.
+#[test]
+fn a_description_names_the_metric_to_compare_by() {
+    let metrics = listed("exact_match", TextMetric::ExactMatch, 1);
+    for (name, instead) in [
+        ("perplexity", Some("loglikelihood_per_token")),
+        ("ece", Some("brier")),
+        ("acc", None),
+        ("exact_match", None),
+    ] {
+        assert_eq!(named(&metrics, name).instead(), instead, "{name}");
+    }
+}
+
+/// Messages about a metric that was redefined show both lines.
+#[test]
+fn a_definition_is_everything_that_decides_a_value() {
+    let metrics = listed("chrf", TextMetric::Chrf, 1);
+    let definition = |name: &str| named(&metrics, name).definition();
+    let signature = "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0";
+    for (name, expected) in [
+        (
+            "acc",
+            "choices acc 2, higher is better, % from 0 to 1".to_owned(),
+        ),
+        (
+            "bits_per_byte",
+            "likelihood bits_per_byte, lower is better, bits/byte".to_owned(),
+        ),
+        (
+            "chrf",
+            format!(
+                "chrf normalize=[] over the corpus, {signature}, higher is better, points from 0 \
+                 to 100"
+            ),
+        ),
+        (
+            "sentence_chrf",
+            format!("chrf normalize=[], {signature}, higher is better, points from 0 to 100"),
+        ),
+    ] {
+        assert_eq!(definition(name), expected);
+    }
+}

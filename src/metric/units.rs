@@ -232,17 +232,6 @@ impl Units {
         }
     }
 
-    /// Each example's own value, where the metric is a mean of such.
-    pub fn values(&self) -> Option<Vec<f64>> {
-        match &*self.values {
-            Values::Proportion(list) => {
-                Some(list.iter().map(|it| f64::from(u8::from(*it))).collect())
-            }
-            Values::Mean(list) => Some(list.clone()),
-            Values::Ratio(_) | Values::Corpus(_) => None,
-        }
-    }
-
     /// Each example's statistics, where the metric is a function of their sums.
     pub(super) fn corpus(&self) -> Option<&Rows> {
         match &*self.values {
@@ -257,5 +246,108 @@ impl Units {
             Values::Ratio(list) => Some(list.iter().map(|it| it[1]).collect()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of examples 2, 5 and 9.
+    fn units(kind: Kind, values: [Value; 3]) -> Units {
+        Units::new(kind, [2, 5, 9].into_iter().zip(values))
+    }
+
+    fn statistics(values: [[f64; 2]; 3]) -> Units {
+        units(
+            Kind::Corpus,
+            values.map(|it| Value::Statistics(it.to_vec())),
+        )
+    }
+
+    fn numbers(units: &Units) -> Vec<Option<f64>> {
+        units.numbers().collect()
+    }
+
+    #[test]
+    fn an_example_has_a_number_of_its_own_where_the_metric_averages_some() {
+        for (value, number) in [
+            (Value::Outcome(true), Some(1.0)),
+            (Value::Outcome(false), Some(0.0)),
+            (Value::Number(2.5), Some(2.5)),
+            (Value::Ratio([3.0, 4.0]), Some(0.75)),
+            (Value::Ratio([3.0, 0.0]), None),
+            (Value::Statistics(vec![1.0]), None),
+        ] {
+            assert_eq!(value.number(), number, "{value:?}");
+        }
+        let outcomes = [true, false, true].map(Value::Outcome);
+        let outcomes = units(Kind::Proportion, outcomes);
+        assert_eq!(numbers(&outcomes), [Some(1.0), Some(0.0), Some(1.0)]);
+        let means = units(Kind::Mean, [0.5, 1.5, 2.5].map(Value::Number));
+        assert_eq!(numbers(&means), [Some(0.5), Some(1.5), Some(2.5)]);
+        let ratios = [[1.0, 2.0], [1.0, 0.0], [6.0, 4.0]].map(Value::Ratio);
+        let ratios = units(Kind::Ratio, ratios);
+        assert_eq!(numbers(&ratios), [Some(0.5), None, Some(1.5)]);
+        assert_eq!(ratios.denominators(), Some(vec![2.0, 0.0, 4.0]));
+        let corpus = statistics([[1.0; 2]; 3]);
+        assert_eq!(numbers(&corpus), [None; 3]);
+        for other in [outcomes, means, corpus] {
+            assert_eq!(other.denominators(), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_restriction_keeps_the_values_of_what_it_keeps() {
+        let lists = [
+            [true, false, true].map(Value::Outcome),
+            [0.5, 1.5, 2.5].map(Value::Number),
+            [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]].map(Value::Ratio),
+            [vec![1.0, 2.0], vec![3.0, 4.0], vec![5.0, 6.0]].map(Value::Statistics),
+        ];
+        for values in lists {
+            let kind = values[0].kind();
+            let all = units(kind, values.clone());
+            assert_eq!(all.restricted(|_| true), all);
+            let [first, _, last] = values;
+            let kept = Units::new(kind, [(2, first), (9, last)]);
+            assert_eq!(all.restricted(|it| it != 5), kept, "{kind:?}");
+        }
+    }
+
+    /// An outcome counts among numbers; anything else that does not belong is left out.
+    #[test]
+    fn values_of_another_kind_are_as_if_there_were_none() {
+        let values = [
+            Value::Outcome(true),
+            Value::Ratio([1.0, 2.0]),
+            Value::Number(0.25),
+        ];
+        let mean = units(Kind::Mean, values.clone());
+        assert_eq!(
+            (&mean.examples[..], numbers(&mean)),
+            (&[2, 9][..], vec![Some(1.0), Some(0.25)])
+        );
+        assert_eq!(*units(Kind::Ratio, values.clone()).examples, [5]);
+        assert_eq!(*units(Kind::Proportion, values.clone()).examples, [2]);
+        assert!(units(Kind::Corpus, values).examples.is_empty());
+    }
+
+    /// Statistics that do not match are a mistake of whoever stored them, and never summed.
+    #[test]
+    fn examples_with_other_statistics_are_refused_by_their_place() {
+        let metric = crate::compare::sketch::metrics()
+            .into_iter()
+            .map(|it| it.metric);
+        let chrf = metric.into_iter().find(|it| it.name == "chrf").unwrap();
+        let list = [vec![1.0; 18], vec![1.0; 18], vec![1.0; 17]];
+        let ragged = units(Kind::Corpus, list.map(Value::Statistics));
+        let error = ragged.sample(&chrf, None).unwrap_err();
+        assert_eq!(error.to_string(), "unit 2 has 17 statistics, expected 18");
+        let whole = units(
+            Kind::Corpus,
+            [0; 3].map(|_| Value::Statistics(vec![1.0; 18])),
+        );
+        assert!(whole.sample(&chrf, None).is_ok());
     }
 }

@@ -149,6 +149,28 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_without_an_unconditional_likelihood_is_told_only_where_a_metric_needs_it() {
+        let outcomes = || {
+            let mut outcomes = [0.2, 0.2, 0.3, 0.1, 0.5, 0.25].map(answer);
+            outcomes[5] = Err(Failure::NonFinite);
+            outcomes.into_iter()
+        };
+        let mut scored = choices();
+        assert_eq!(add(&mut scored, &priors(), &mut outcomes()), Ok(()));
+        assert_eq!(
+            (scored[0].unconditional, scored[1].unconditional),
+            (None, None)
+        );
+        assert!(scored[0].prior.is_some(), "the other prior is there");
+        let needed = Priors {
+            needs_unconditional: true,
+            ..priors()
+        };
+        let told = add(&mut choices(), &needed, &mut outcomes());
+        assert_eq!(told, Err(Failure::NonFinite));
+    }
+
+    #[test]
     fn impossible_choices_share_equally() {
         assert_eq!(softmax(&[f64::NEG_INFINITY; 4]), [0.25; 4]);
         let shares = softmax(&[f64::NEG_INFINITY, -1e4, -1e4]);

@@ -316,3 +316,88 @@ fn a_status_is_read_by_the_name_it_is_written_with() {
     );
     assert_eq!(Status::from_name("xyzzy"), None);
 }
+
+/// `acc_norm` divides by characters and `acc_bytes` by bytes; "été" has 3 in 5.
+#[test]
+fn the_length_of_a_choice_is_that_of_its_own_text() {
+    let choice = ChoiceScore {
+        text: "été".to_owned(),
+        is_target: true,
+        loglikelihood: -1.0,
+        n_tokens: 1,
+        prior: None,
+        unconditional: None,
+    };
+    assert_eq!((choice.n_chars(), choice.n_bytes()), (3, 5));
+}
+
+/// Each scored token is the one that stands in the request, with its place in the text.
+#[test]
+fn tokens_are_kept_where_they_are_asked_for() {
+    let windows = ScoredText {
+        requests: Ok(vec![
+            Request::loglikelihood([11, 12, 13, 14], 2),
+            Request::loglikelihood([13, 14, 15, 16], 2),
+        ]),
+        ..choice(0, true)
+    };
+    let outcomes = || vec![Ok(answer([-0.5, -0.25])), Ok(answer([-1.0, -2.0]))];
+    let kept = Key {
+        keep_tokens: true,
+        ..NO_JUDGES
+    };
+    let got = score(case(vec![windows.clone()], false), outcomes(), &kept);
+    let token = |position, token_id, logprob, is_argmax| TokenScore {
+        choice_index: Some(0),
+        position,
+        token_id,
+        logprob,
+        is_argmax,
+    };
+    assert_eq!(
+        got.tokens,
+        [
+            token(0, 13, -0.5, true),
+            token(1, 14, -0.25, false),
+            token(2, 15, -1.0, true),
+            token(3, 16, -2.0, false),
+        ]
+    );
+    let got = score(case(vec![windows], false), outcomes(), &NO_JUDGES);
+    assert_eq!(got.tokens, []);
+}
+
+/// Texts that an example names itself are looked for in place of its references.
+#[test]
+fn conditions_of_an_example_judge_in_place_of_the_metric() {
+    let contains = |values: Option<&str>| {
+        let metric = TextMetric::Contains {
+            values: values.map(|it| vec![it.to_owned()]),
+            mode: ContainsMode::Any,
+            ignore_case: false,
+        };
+        TextJudge::new(None, metric, None, None).unwrap()
+    };
+    for (written, conditions, expected) in [
+        ("tea", vec![], 1.0),
+        ("milk", vec![], 0.0),
+        ("tea", vec![contains(Some("tea"))], 1.0),
+        ("milk", vec![contains(Some("milk"))], 1.0),
+        ("tea", vec![contains(Some("milk"))], 0.0),
+    ] {
+        let generated = Ok(Response::Generation {
+            tokens: vec![5],
+            text: written.to_owned(),
+            finish_reason: FinishReason::Eos,
+        });
+        let key = Key {
+            references: &["tea".to_owned()],
+            judges: &[contains(None)],
+            conditions: &[Ok(conditions)],
+            keep_tokens: false,
+        };
+        let got = score(case(vec![], true), vec![generated], &key);
+        assert_eq!(got.judgements[0].as_ref().unwrap().value, expected);
+        assert_eq!(got.status, Status::Ok);
+    }
+}

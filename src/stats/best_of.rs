@@ -179,6 +179,35 @@ mod tests {
         assert_eq!(luck_of_best(&[ratio(0.5), ratio(0.25)], HIGHER, 0), Ok(0.0));
     }
 
+    /// Where the first unit is drawn twice (once in four), both variants are 0 there; on all units
+    /// one is 1 and the other 1/2, so that the first of equals loses more or less.
+    #[test]
+    fn the_first_of_equals_wins_a_draw() {
+        let better = mean([0.0, 2.0].into_iter());
+        let worse = mean([0.0, 1.0].into_iter());
+        let luck =
+            |samples: [&Sample; 2]| luck_of_best(&samples.map(Clone::clone), HIGHER, 11).unwrap();
+        // 1,000 draws: standard error of 1/2 times a share of 1/4, 0.007.
+        let gap = luck([&worse, &better]) - luck([&better, &worse]);
+        assert_near(gap, 0.125, 0.03, "1/2 in a quarter of the draws");
+    }
+
+    /// Three quarters of 2^64 random numbers: without drawing some again, every third result
+    /// would come up twice as often as the others.
+    #[test]
+    fn a_large_range_is_as_fair_as_a_small_one() {
+        let mut rng = seeded(4);
+        let mut n_seen = [0_u32; 3];
+        for _ in 0..30_000 {
+            n_seen[(draw_below(&mut rng, 3 << 62) % 3) as usize] += 1;
+        }
+        // Standard deviation sqrt(30000 * 1/3 * 2/3) = 82.
+        assert!(
+            n_seen.iter().all(|n| n.abs_diff(10_000) < 400),
+            "{n_seen:?}"
+        );
+    }
+
     #[test]
     fn every_unit_is_as_likely_as_the_next() {
         let mut rng = seeded(3);

@@ -351,6 +351,19 @@ mod tests {
             );
             assert!(gain.upper(1.0 - p * 1.001).unwrap() < 0.0, "{n_lost} lost");
         }
+        // Three gained and nine lost: 6 / sqrt(12) = sqrt(3) standard errors. Python's
+        // math.erfc(sqrt(3 / 2)) / 2 is the tail beyond.
+        let side = |range: std::ops::Range<usize>| {
+            let outcomes: Vec<bool> = (0..60).map(|u| range.contains(&u)).collect();
+            Sample::proportion(&outcomes).unwrap()
+        };
+        let mixed = paired(&side(0..3), &side(3..12));
+        assert_near(
+            mixed.p_regressed().unwrap(),
+            0.041_632_258_331_775,
+            1e-12,
+            "mixed",
+        );
         let none = paired(&lost(0).unwrap(), &lost(0).unwrap());
         assert_eq!((none.value(), none.p_regressed()), (0.0, Some(1.0)));
     }
@@ -400,6 +413,41 @@ mod tests {
             100.0 * tango_lower(12, 0, 12, 0.95)
         );
         assert_eq!(won.upper(0.95), Some(100.0));
+        let lost = paired(&scaled(0.0), &scaled(100.0));
+        assert_eq!(
+            (lost.method(), lost.lower(0.95)),
+            (Method::Tango, Some(-100.0))
+        );
+        assert_eq!(lost.upper(0.95), won.lower(0.95).map(|it| -it));
+    }
+
+    /// From 1 to 5, nobody can gain more than 4.
+    #[test]
+    fn a_scale_that_does_not_begin_at_zero_is_clipped_by_its_width() {
+        let range = Some(Interval {
+            low: 1.0,
+            high: 5.0,
+        });
+        let mut high = vec![5.0; 12];
+        high[0] = 1.0;
+        let of = |values: &[f64]| Sample::mean(values, range).unwrap();
+        let gain = paired(&of(&high), &of(&[1.0; 12]));
+        assert_eq!(gain.upper(0.999_999), Some(4.0));
+        let loss = paired(&of(&[1.0; 12]), &of(&high));
+        assert_eq!(loss.lower(0.999_999), Some(-4.0));
+        // Won everywhere is the whole width, as often as there are units.
+        let won = paired(&of(&[5.0; 12]), &of(&[1.0; 12]));
+        assert_eq!((won.method(), won.upper(0.95)), (Method::Tango, Some(4.0)));
+    }
+
+    /// Gains and losses that cancel are no agreement.
+    #[test]
+    fn a_difference_of_zero_is_not_taken_for_none() {
+        let (mut one, other) = (vec![0.75; 20], [0.5; 20]);
+        one[10..].fill(0.25);
+        let gain = paired(&unit_mean(&one), &unit_mean(&other));
+        assert_eq!((gain.value(), gain.method()), (0.0, Method::Jackknife));
+        assert_eq!(gain.spread(), Some(0.25));
     }
 
     #[test]

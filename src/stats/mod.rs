@@ -132,3 +132,33 @@ pub enum StatsError {
         got: usize,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Interval;
+
+    #[test]
+    fn an_interval_holds_its_ends_and_what_lies_between() {
+        let interval = |low: f64, high: f64| Interval { low, high };
+        let margin = interval(-1.0, 2.0);
+        for (value, is_inside) in [
+            (-1.0, true),
+            (0.0, true),
+            (2.0, true),
+            (-1.5, false),
+            (2.5, false),
+        ] {
+            assert_eq!(margin.contains(value), is_inside, "{value}");
+        }
+        for (one, is_within) in [
+            (margin, true),
+            (interval(-0.5, 1.0), true),
+            (interval(-1.5, 1.0), false),
+            (interval(-0.5, 2.5), false),
+            (interval(-1.5, 2.5), false),
+        ] {
+            assert_eq!(one.is_within(margin), is_within, "{one:?}");
+        }
+        assert_eq!(margin.span(), 3.0);
+    }
+}

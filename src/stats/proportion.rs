@@ -242,6 +242,24 @@ mod tests {
         assert_eq!(mcnemar_mid_p(600_000, 0), 0.0);
     }
 
+    /// Set, not computed: rounding must not make a perfect score look imperfect.
+    #[test]
+    fn wilsons_bounds_reach_the_ends_exactly() {
+        for n in 1..=500 {
+            for confidence in [0.6, 0.9, 0.95, 0.975, 0.99] {
+                assert_eq!(wilson_lower(0, n, confidence), 0.0, "{n}");
+                assert_eq!(wilson_upper(n, n, confidence), 1.0, "{n}");
+            }
+        }
+    }
+
+    /// A coin's confidence: the bound on either side is the estimate.
+    #[test]
+    fn tangos_bounds_meet_at_the_estimate() {
+        assert_near(tango_upper(3, 1, 10, 0.5), 0.2, 1e-15, "upper");
+        assert_near(tango_lower(3, 1, 10, 0.5), 0.2, 1e-15, "lower");
+    }
+
     /// Without a discordant pair Tango's bounds are Wilson's for no failure: z^2 / (n + z^2).
     #[test]
     fn agreement_everywhere_still_leaves_room_for_a_rare_difference() {

@@ -92,11 +92,27 @@ mod tests {
     fn nothing_lies_beyond_the_ends_of_a_range() {
         assert_eq!(hits(0, 20).p_below(0.0), Some(1.0));
         assert_eq!(hits(20, 20).p_above(1.0), Some(1.0));
+        assert_eq!(hits(0, 20).p_above(0.0), Some(1.0));
+        assert_eq!(hits(20, 20).p_below(1.0), Some(1.0));
         // A single miss proves that the share is not 1, and anything is below 1.5.
         assert_eq!(hits(19, 20).p_below(1.0), Some(0.0));
         assert_eq!(hits(20, 20).p_below(1.5), Some(0.0));
         assert_eq!(hits(20, 20).p_above(1.5), Some(1.0));
         assert_eq!(hits(0, 20).p_above(-0.5), Some(0.0));
+    }
+
+    /// From 1 to 5, everything at 5: 4 lies three quarters up.
+    #[test]
+    fn a_threshold_on_another_scale_is_one_on_shares() {
+        let range = Interval {
+            low: 1.0,
+            high: 5.0,
+        };
+        let scaled = Sample::mean(&[5.0; 20], Some(range)).unwrap();
+        let shares = hits(20, 20);
+        assert_eq!(scaled.p_above(4.0), shares.p_above(0.75));
+        assert_eq!(scaled.p_below(4.0), shares.p_below(0.75));
+        assert!(scaled.p_above(4.0).unwrap() < 0.01);
     }
 
     #[test]

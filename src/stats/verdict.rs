@@ -144,6 +144,32 @@ mod tests {
         }
     }
 
+    /// An interval that ends at 0 does not exclude it, however small the p-value.
+    #[test]
+    fn an_interval_that_reaches_zero_shows_nothing() {
+        let side = Sample::mean(&[1.0; 20], None).unwrap();
+        let gain = Difference::paired(&side, &side, Direction::HigherIsBetter).unwrap();
+        let zero = Interval {
+            low: 0.0,
+            high: 0.0,
+        };
+        assert_eq!(gain.interval(CONFIDENCE), Some(zero));
+        assert_eq!(decide(&gain, Some(0.001), None), Verdict::Inconclusive);
+    }
+
+    /// The names stand in tables.
+    #[test]
+    fn verdicts_go_by_their_names() {
+        let verdicts = [
+            Verdict::Improved,
+            Verdict::Unchanged,
+            Verdict::Regressed,
+            Verdict::Inconclusive,
+        ];
+        let names = ["improved", "unchanged", "regressed", "inconclusive"];
+        assert_eq!(verdicts.map(Verdict::name), names);
+    }
+
     #[test]
     fn a_run_compared_with_itself_is_unchanged() {
         assert_eq!(

@@ -321,6 +321,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pattern_is_looked_for_anywhere() {
+        let pattern = Pattern::new("[0-9]+ tons").unwrap();
+        let metric = TextMetric::Regex { pattern };
+        assert_eq!(metric.value("about 12 tons of it", &[], &[]), 1.0);
+        assert_eq!(metric.value("about twelve tons", &[], &[]), 0.0);
+    }
+
     /// "été" is 3 characters in 5 bytes.
     #[test]
     fn length_counts_characters() {

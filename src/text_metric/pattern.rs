@@ -89,6 +89,14 @@ mod tests {
     }
 
     #[test]
+    fn patterns_are_equal_where_they_are_written_alike() {
+        let of = |pattern: &str| Pattern::new(pattern).unwrap();
+        assert_eq!(of("a+").as_str(), "a+");
+        assert_eq!(of("a+"), of("a+"));
+        assert_ne!(of("a+"), of("aa*"));
+    }
+
+    #[test]
     fn a_bad_pattern_says_which_and_why() {
         let error = Pattern::new("(open").unwrap_err();
         assert_eq!(

@@ -384,6 +384,12 @@ mod tests {
         assert_eq!(statistics("c a b", &["a b c".to_owned()]), [1.0, 3.0]);
     }
 
+    /// sacrebleu 2.6.0: a run whose match is aligned to the word just before it is moved as well.
+    #[test]
+    fn a_run_behind_the_word_in_its_place_is_moved() {
+        assert_eq!(statistics("d a a", &["a a c d f".to_owned()]), [3.0, 5.0]);
+    }
+
     /// The list operations of sacrebleu 2.6.0's `_perform_shift`, worked out by hand.
     #[test]
     fn a_run_lands_before_its_target() {
@@ -400,6 +406,24 @@ mod tests {
             [0, 1, 2, 5, 3, 4],
             "inside, past the end"
         );
+        assert_eq!(shifted(&words, 1, 2, 3), [0, 3, 4, 1, 2, 5], "right behind");
+    }
+
+    /// sacrebleu 2.6.0: what lies further than 25 words off the diagonal is not seen, unless the
+    /// reference is more than fifty times as long as the text.
+    #[test]
+    fn edits_are_looked_for_near_the_diagonal() {
+        let numbered = |name: char, n: usize| (0..n).map(move |k| format!("{name}{k}"));
+        let text = |words: &mut dyn Iterator<Item = String>| words.collect::<Vec<_>>().join(" ");
+        // 31 equal words, thirty places apart: 30 deletions and 30 insertions would do.
+        let moved = text(&mut numbered('r', 31).chain(numbered('x', 30)));
+        let reference = text(&mut numbered('y', 30).chain(numbered('r', 31)));
+        assert_eq!(statistics(&moved, &[reference]), [61.0, 61.0]);
+        for (n_words, n_edits) in [(40, 40.0), (50, 50.0), (52, 51.0)] {
+            let reference = format!("a {}", text(&mut numbered('b', n_words - 1)));
+            let expected = [n_edits, n_words as f64];
+            assert_eq!(statistics("a", &[reference]), expected);
+        }
     }
 
     /// Rows reused from the text's matrix must not change a distance.
@@ -415,5 +439,12 @@ mod tests {
                 EditMatrix::new(&candidate, &reference).distance(),
             );
         }
+        // The last row alone reaches the end of a reference that is far longer.
+        let reference: Vec<WordId> = (0..80).collect();
+        let (words, candidate) = ([5, 60], [60, 5]);
+        assert_eq!(
+            EditMatrix::new(&words, &reference).distance_of(&candidate, 0),
+            EditMatrix::new(&candidate, &reference).distance(),
+        );
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::compare::sketch;
 use crate::experiment::{Overlay, parse};
 use crate::gate::{Check, Reason, State, decide_all};
+use crate::metric::{Source, Value};
 use crate::score::Status;
 
 /// The gates of a file with the variants and metrics of [`sketch::run`].
@@ -260,4 +261,36 @@ fn what_is_unscored_counts_where_nothing_can_be_compared() {
     };
     assert_eq!(of("bare"), (State::Unscored, 6));
     assert_eq!(of("few"), (State::Inconclusive, 0));
+}
+
+/// A hundred values, six of them missing and filled in as wrong: `min` still has 94 to judge by,
+/// and what is asked must hold with the six as well.
+#[test]
+fn missing_scores_are_filled_in_for_a_value_alone() {
+    let mut run = sketch::run("b", 100, [0.0, 0.0]);
+    let acc = run.metric("acc").unwrap();
+    let own = run.metrics[..acc].iter();
+    let is_own = |it: &Source| !matches!(it, Source::Likelihood(_));
+    let slot = own.filter(|it| is_own(&it.metric.source)).count();
+    run.cells[0].edit_each(|index, case| {
+        let is_missing = index < 6;
+        case.values[slot] = (!is_missing).then_some(Value::Outcome(true));
+        if is_missing {
+            case.status = Status::ContextOverflow;
+        }
+    });
+    let check = |min: f64| {
+        let gate =
+            format!("[[gates]]\nmetric = 'acc'\nvariant = 'bare'\nmin = {min}\nmax_failed = 6\n");
+        checks(cover(&gates(&gate), &run, Base::None, true)).remove(0)
+    };
+    // Wilson's one-sided 95 % bounds: 94 of 94 is above 0.972, 94 of 100 above 0.889.
+    let got = check(0.88);
+    assert_eq!((got.state, got.n), (State::Passed, 94));
+    let got = check(0.92);
+    assert_eq!(got.state, State::Inconclusive);
+    let [Reason::Missing { n: 6, comparison }] = &got.reasons[..] else {
+        panic!("{:?}", got.reasons)
+    };
+    assert!((comparison.value - 0.889).abs() < 1e-3, "{comparison:?}");
 }
