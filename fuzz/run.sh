@@ -19,6 +19,8 @@ built=${CARGO_TARGET_DIR:-fuzz/target}
 host=$(rustc -vV | sed -n 's/^host: //p')
 # libFuzzer's instrumentation is not stable; this lets the stable compiler do it.
 export RUSTC_BOOTSTRAP=1
+# What runs in the background does not hear Ctrl-C.
+trap 'kill 0' INT
 
 all=(experiment jsonl delimited template filter chat_template gguf safetensors manifest evidence
     store terminal csv parquet_claims tokenizer_json parquet)
