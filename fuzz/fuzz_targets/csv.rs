@@ -10,7 +10,9 @@ fuzz_target!(|text: &str| {
         columns: vec!["text".to_owned()],
         rows: vec![vec![Cell::Text(text.to_owned())]],
     });
-    let cell = written.strip_prefix("text\r\n").expect("the header comes first");
+    let cell = written
+        .strip_prefix("text\r\n")
+        .expect("the header comes first");
     let cell = cell.strip_suffix("\r\n").expect("every row ends");
     let inner = match cell.strip_prefix('"') {
         Some(quoted) => {
@@ -23,5 +25,8 @@ fuzz_target!(|text: &str| {
             cell
         }
     };
-    assert!(!inner.starts_with(['=', '+', '-', '@', '\t', '\r']), "{cell:?}");
+    assert!(
+        !inner.starts_with(['=', '+', '-', '@', '\t', '\r']),
+        "{cell:?}"
+    );
 });

@@ -16,7 +16,10 @@ fuzz_target!(|text: &str| {
         }
         Err(problems) => {
             let said = render(&problems, 100, Color::Never);
-            assert!(!said.chars().any(|it| it.is_control() && it != '\n'), "{said:?}");
+            assert!(
+                !said.chars().any(|it| it.is_control() && it != '\n'),
+                "{said:?}"
+            );
         }
     }
 });

@@ -10,7 +10,12 @@ fuzz_target!(|file: &[u8]| {
             assert!(file.get(tensor.range()).is_some());
         }
         for (key, _) in header.metadata() {
-            let _ = (header.text(key), header.count(key), header.float(key), header.texts(key));
+            let _ = (
+                header.text(key),
+                header.count(key),
+                header.float(key),
+                header.texts(key),
+            );
         }
     }
 });

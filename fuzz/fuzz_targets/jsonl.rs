@@ -11,7 +11,10 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(dataset) => assert!(!dataset.rows.is_empty()),
         Err(errors) => {
             let said = errors.to_string();
-            assert!(!said.chars().any(|it| it.is_control() && it != '\n'), "{said:?}");
+            assert!(
+                !said.chars().any(|it| it.is_control() && it != '\n'),
+                "{said:?}"
+            );
         }
     }
 });

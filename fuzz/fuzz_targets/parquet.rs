@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use harness::dataset::{Format, parse};
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use prompt_harness_fuzz::parquet;
 
 fuzz_target!(init: {
     // A decoder that panics is caught and is no finding; libfuzzer would end at its hook.
@@ -14,4 +15,8 @@ fuzz_target!(init: {
         Ok(dataset) => assert!(!dataset.rows.is_empty()),
         Err(errors) => assert!(!errors.to_string().is_empty()),
     }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    parquet::mutate(data, size, max_size, seed)
 });

@@ -2,7 +2,8 @@
 #![no_main]
 
 use harness::parquet::{Limits, check};
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use prompt_harness_fuzz::parquet;
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = Limits {
@@ -12,4 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Err(err) = check(bytes, limits) {
         assert!(!err.to_string().is_empty());
     }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    parquet::mutate(data, size, max_size, seed)
 });

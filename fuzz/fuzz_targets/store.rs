@@ -23,7 +23,9 @@ fn whole() -> &'static [u8] {
         let path = folder.path().join("s.sqlite3");
         let mut store = Store::open(&path).expect("a new store");
         for i in 0..20 {
-            store.put(Digest([i; 32]), &answer(i)).expect("room for an answer");
+            store
+                .put(Digest([i; 32]), &answer(i))
+                .expect("room for an answer");
         }
         store.flush().expect("room for the answers");
         drop(store);
@@ -43,9 +45,16 @@ fuzz_target!(|damage: &[u8]| {
     let Ok(mut store) = Store::open(&path) else {
         return;
     };
-    for i in 0..20 {
-        if let Ok(Some(found)) = store.get(Digest([i; 32])) {
-            assert_eq!(found, answer(i));
+    // The second time after more was written, which a damaged file may take.
+    for n_stored in [20, 30] {
+        for i in 20..n_stored {
+            let _ = store.put(Digest([i; 32]), &answer(i));
+        }
+        let _ = store.flush();
+        for i in 0..n_stored {
+            if let Ok(Some(found)) = store.get(Digest([i; 32])) {
+                assert_eq!(found, answer(i));
+            }
         }
     }
 });

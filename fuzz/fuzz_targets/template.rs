@@ -11,7 +11,10 @@ fuzz_target!(|source: &str| {
     fields.insert("x".to_owned(), json!("text of {{ data }}"));
     fields.insert("xs".to_owned(), json!(["a", 1.10, null, {"b": [true]}]));
     let error = match Template::compile(source) {
-        Ok(template) => match template.render(&fields).and_then(|_| template.evaluate(&fields)) {
+        Ok(template) => match template
+            .render(&fields)
+            .and_then(|_| template.evaluate(&fields))
+        {
             Ok(_) => return,
             Err(error) => error,
         },

@@ -5,7 +5,8 @@
 #![no_main]
 
 use harness::model::tokenizer::{Memo, Tokenizer};
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use prompt_harness_fuzz::json;
 
 const TEXTS: [&str; 5] = [
     "The end, 2024: été\n ",
@@ -31,4 +32,8 @@ fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |json: &[u8]| {
         let remembered = memo.encode(text, &[]).expect("what is encoded whole is in parts");
         assert_eq!(remembered, tokens);
     }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    json::mutate(data, size, max_size, seed)
 });
