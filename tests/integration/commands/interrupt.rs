@@ -168,6 +168,21 @@ fn a_second_interrupt_ends_the_run_at_once() {
     assert_eq!(bench.runs("results", "slow").len(), 1, "the same folder");
 }
 
+/// The second signal is not one more request to stop: what was on its way is not waited for.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_is_heard_before_the_first_is_done_with() {
+    let bench = slow_bench();
+    let (mut child, stderr, _) = begun(&bench, "run slow.toml");
+    // Both are there when the process wakes up, so nothing happens between them.
+    for signal in ["STOP", "INT", "TERM", "CONT"] {
+        send(&child, signal);
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let said = std::io::read_to_string(stderr).unwrap();
+    assert!(!said.contains("To go on"), "{said}");
+}
+
 /// What is at work is not what was cut off.
 #[cfg(unix)]
 #[test]
