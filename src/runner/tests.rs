@@ -383,3 +383,61 @@ fn a_stop_keeps_what_was_answered() {
     assert_eq!((resumed.n_computed, resumed.n_stored), (3, 2));
     assert_eq!(outcomes.len(), 5);
 }
+
+/// Answers one request after the other, each in its time, until it is stopped.
+struct Patient(FakeEngine);
+
+impl Engine for Patient {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn answerer(&self) -> &Answerer {
+        self.0.answerer()
+    }
+
+    fn run(
+        &self,
+        requests: &[Request],
+        stop: &Stop,
+        deliver: &mut dyn FnMut(usize, Outcome),
+    ) -> Result<Rows, EngineError> {
+        let mut rows = Rows::default();
+        for (index, request) in requests.iter().enumerate() {
+            if stop.is_raised() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let one = std::slice::from_ref(request);
+            rows += self.0.run(one, stop, &mut |_, it| deliver(index, it))?;
+        }
+        Ok(rows)
+    }
+}
+
+/// What cannot be stored would be computed again: the engine is not kept at it.
+#[test]
+fn answers_that_cannot_be_stored_stop_the_engine() {
+    let (folder, mut store) = store();
+    let other = rusqlite::Connection::open(folder.path().join("s.sqlite3")).unwrap();
+    let rename = "ALTER TABLE responses RENAME TO elsewhere";
+    other.execute(rename, []).unwrap();
+    let engine = Patient(FakeEngine::new(5000, 16));
+    let cases = (0..4000).map(|i| case(i, &[1, 2, i as u32]));
+    let mut storage = Storage {
+        store: &mut store,
+        may_read: false,
+    };
+    let (stop, mut n_answered) = (Stop::new(), 0);
+    let mut on_progress = |_| n_answered += 1;
+    let ended = run(
+        cases,
+        &engine,
+        &mut storage,
+        &stop,
+        &mut on_progress,
+        &mut |_, _| {},
+    );
+    assert!(matches!(ended, Err(RunError::Store(_))), "{ended:?}");
+    assert!(0 < n_answered && n_answered < 4000, "{n_answered}");
+}
