@@ -274,6 +274,16 @@ impl Store {
         self.n_damaged
     }
 
+    /// From now on no row can be written, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn refuse_rows(&self) {
+        let rename = "ALTER TABLE responses RENAME TO elsewhere";
+        let file = self.shared.lock();
+        file.connection
+            .execute(rename, [])
+            .expect("the store is sound");
+    }
+
     fn error(&self, source: rusqlite::Error) -> StoreError {
         StoreError::Sqlite {
             path: self.path.clone(),
