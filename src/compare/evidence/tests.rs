@@ -14,7 +14,7 @@ fn a_cell_is_found_by_model_and_variant() {
     evidence.cells.extend(evidence.cells.clone());
     for (index, cell) in evidence.cells.iter_mut().enumerate() {
         cell.edit(0, |it| {
-            it.likelihood.as_mut().unwrap().n_tokens = 10 + index
+            it.likelihood.as_mut().unwrap().n_tokens = 10 + index;
         });
     }
     let n_tokens = |model, variant| {
@@ -58,8 +58,8 @@ fn variants_are_identical_where_all_requests_are_equal() {
 #[test]
 fn evidence_that_does_not_fit_together_is_refused() {
     type Change = fn(&mut Evidence);
-    fn interval(low: f64, high: f64) -> Option<Interval> {
-        Some(Interval { low, high })
+    fn interval(low: f64, high: f64) -> Interval {
+        Interval { low, high }
     }
     let table: &[(&str, Change)] = &[
         ("models: `smol` stands there twice", |it| {
@@ -119,13 +119,13 @@ fn evidence_that_does_not_fit_together_is_refused() {
             it.margin = Some(f64::INFINITY);
         }),
         ("metric `loglikelihood`: its range is no interval", |it| {
-            it.metrics[0].metric.range = interval(f64::NEG_INFINITY, 0.0);
+            it.metrics[0].metric.range = Some(interval(f64::NEG_INFINITY, 0.0));
         }),
         ("metric `loglikelihood`: its range is no interval", |it| {
-            it.metrics[0].metric.range = interval(0.0, f64::INFINITY);
+            it.metrics[0].metric.range = Some(interval(0.0, f64::INFINITY));
         }),
         ("metric `loglikelihood`: its range is no interval", |it| {
-            it.metrics[0].metric.range = interval(1.0, 0.0);
+            it.metrics[0].metric.range = Some(interval(1.0, 0.0));
         }),
     ];
     let mut sound = sketch::run("a", 4, [0.0, 0.0]);

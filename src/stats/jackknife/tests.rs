@@ -185,7 +185,9 @@ fn a_spread_that_is_rounding_is_none() {
 fn a_unit_dominates_beyond_a_quarter_and_the_first_of_equals_is_named() {
     let gains = |at: &[(usize, f64)]| {
         let mut gains = [0.0; 16];
-        at.iter().for_each(|(unit, gain)| gains[*unit] = *gain);
+        for (unit, gain) in at {
+            gains[*unit] = *gain;
+        }
         Jackknife::of_mean(&gains).unwrap().dominant_unit()
     };
     // Four of size 1 among 16, mean 0: the spread is 1/2 and each share (1 / (1/2))^2 / 16.
