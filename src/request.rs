@@ -150,6 +150,15 @@ pub type Outcome = Result<Response, Failure>;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Its first eight bytes, little-endian: of a million digests, no two have the same but with a
+    /// chance of one in thirty million.
+    pub fn head(self) -> u64 {
+        let (bytes, _) = self.0.split_first_chunk().expect("a digest has 32 bytes");
+        u64::from_le_bytes(*bytes)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

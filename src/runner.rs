@@ -218,13 +218,6 @@ fn n_refused(case: &Case) -> usize {
     texts + usize::from(matches!(case.generation, Some(Err(_))))
 }
 
-/// What is remembered of a key that this run answered: of a million requests, no two are alike but
-/// with a chance of one in thirty million, and then an answer of an earlier run is used.
-fn short(key: RequestKey) -> u64 {
-    let (bytes, _) = key.0.split_first_chunk().expect("a digest has 32 bytes");
-    u64::from_le_bytes(*bytes)
-}
-
 fn run_window(
     cases: Vec<Case>,
     engine: &dyn Engine,
@@ -246,8 +239,9 @@ fn run_window(
         });
     };
     for index in 0..window.requests.len() {
-        // What this run put there is no answer of an earlier one.
-        let is_own = known.contains(&short(window.keys[index]));
+        // What this run put there is no answer of an earlier one. Of each key the head is
+        // remembered; where another one has the same, an answer of an earlier run is used.
+        let is_own = known.contains(&window.keys[index].head());
         if (storage.may_read || is_own)
             && let Some(response) = storage.store.get(window.keys[index])?
         {
@@ -266,7 +260,7 @@ fn run_window(
     let engine_result = ask(engine, missing, stop, &mut |index, outcome| {
         tally.n_computed += 1;
         if outcome.is_ok() {
-            known.insert(short(window.keys[index]));
+            known.insert(window.keys[index].head());
         }
         if let Ok(response) = &outcome
             && let Err(err) = storage.store.put(window.keys[index], response)

@@ -32,8 +32,8 @@ const LAYOUT_VERSION: i64 = 2;
 /// would be written with a page of its own: of four million, three times as many bytes.
 const LAYOUT: &str = "
     CREATE TABLE IF NOT EXISTS responses
-        (short INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, digest BLOB NOT NULL);
-    CREATE INDEX IF NOT EXISTS responses_by_short ON responses (short);";
+        (head INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, digest BLOB NOT NULL);
+    CREATE INDEX IF NOT EXISTS responses_by_head ON responses (head);";
 
 /// Bytes of a page; only of a store that is made anew.
 const PAGE_BYTES: i64 = 8192;
@@ -340,9 +340,9 @@ impl File {
     /// damage alone, come empty, and no digest is.
     fn row(&self, key: RequestKey) -> Result<Option<Cells>, rusqlite::Error> {
         let mut select = self.connection.prepare_cached(
-            "SELECT value, digest FROM responses WHERE short = ?1 AND key = ?2 LIMIT 1",
+            "SELECT value, digest FROM responses WHERE head = ?1 AND key = ?2 LIMIT 1",
         )?;
-        let row = select.query_row((short(key), &key.0[..]), |row| {
+        let row = select.query_row((indexed(key), &key.0[..]), |row| {
             let bytes = |cell: ValueRef<'_>| match cell {
                 ValueRef::Blob(bytes) => bytes.to_vec(),
                 _ => Vec::new(),
@@ -357,17 +357,17 @@ impl File {
         if !self.pending.is_empty() {
             // In the order of the index, so that a page of it is visited once. Of equal keys the
             // last row stays the last.
-            self.pending.sort_by_key(|it| (short(it.0), it.0.0));
+            self.pending.sort_by_key(|it| (indexed(it.0), it.0.0));
             let transaction = self.connection.transaction()?;
             {
                 let mut delete = transaction
-                    .prepare_cached("DELETE FROM responses WHERE short = ?1 AND key = ?2")?;
+                    .prepare_cached("DELETE FROM responses WHERE head = ?1 AND key = ?2")?;
                 let mut insert =
                     transaction.prepare_cached("INSERT INTO responses VALUES (?1, ?2, ?3, ?4)")?;
                 for (key, value) in &self.pending {
-                    let (short, bytes) = (short(*key), &key.0[..]);
-                    delete.execute((short, bytes))?;
-                    insert.execute((short, bytes, value, &row_digest(*key, value)[..]))?;
+                    let (head, bytes) = (indexed(*key), &key.0[..]);
+                    delete.execute((head, bytes))?;
+                    insert.execute((head, bytes, value, &row_digest(*key, value)[..]))?;
                 }
             }
             transaction.commit()?;
@@ -379,10 +379,9 @@ impl File {
     }
 }
 
-/// The part of a key that is indexed.
-fn short(Digest(key): RequestKey) -> i64 {
-    let (bytes, _) = key.split_first_chunk().expect("a digest has 32 bytes");
-    i64::from_le_bytes(*bytes)
+/// The part of a key that is indexed, as SQLite's numbers have it.
+fn indexed(key: RequestKey) -> i64 {
+    key.head().cast_signed()
 }
 
 fn row_digest(Digest(key): RequestKey, value: &[u8]) -> [u8; 32] {

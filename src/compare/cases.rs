@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use crate::metric::{Metric, Value};
 use crate::score::{Likelihood, Status};
 
+use super::columns::{Digests, Likelihoods};
 use super::evidence::{CaseEvidence, ShortDigest, digest_of_requests};
-use super::examples::Digests;
 
 /// Cases in the order of their examples.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -184,68 +184,6 @@ impl CaseRef<'_> {
             likelihood: self.likelihood(),
             values: (0..self.n_values()).map(|it| self.value(it)).collect(),
         }
-    }
-}
-
-/// Likelihoods of targets, 17 bytes each.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Likelihoods {
-    loglikelihoods: Vec<f64>,
-    n_tokens: Vec<u32>,
-    n_bytes: Vec<u32>,
-    flags: Vec<u8>,
-    /// Those with more tokens or bytes than the columns can say; none of a text in memory.
-    huge: BTreeMap<usize, Likelihood>,
-}
-
-impl Likelihoods {
-    const IS_THERE: u8 = 1;
-    const GREEDY_MATCH: u8 = 2;
-    const BOUNDARY_MERGE: u8 = 4;
-
-    fn with_capacity(n: usize) -> Self {
-        Self {
-            loglikelihoods: Vec::with_capacity(n),
-            n_tokens: Vec::with_capacity(n),
-            n_bytes: Vec::with_capacity(n),
-            flags: Vec::with_capacity(n),
-            huge: BTreeMap::new(),
-        }
-    }
-
-    fn push(&mut self, likelihood: Option<Likelihood>) {
-        let (mut counts, mut flags) = ((0, 0), 0);
-        if let Some(it) = likelihood {
-            let fitting = (u32::try_from(it.n_tokens), u32::try_from(it.n_bytes));
-            if let (Ok(n_tokens), Ok(n_bytes)) = fitting {
-                counts = (n_tokens, n_bytes);
-            } else {
-                self.huge.insert(self.flags.len(), it);
-            }
-            let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
-            flags = Self::IS_THERE
-                | flag(it.greedy_match, Self::GREEDY_MATCH)
-                | flag(it.boundary_merge, Self::BOUNDARY_MERGE);
-        }
-        let loglikelihood = likelihood.map_or(0.0, |it| it.loglikelihood);
-        self.loglikelihoods.push(loglikelihood);
-        self.n_tokens.push(counts.0);
-        self.n_bytes.push(counts.1);
-        self.flags.push(flags);
-    }
-
-    fn get(&self, index: usize) -> Option<Likelihood> {
-        let has = |flag: u8| self.flags[index] & flag != 0;
-        if let Some(huge) = self.huge.get(&index) {
-            return Some(*huge);
-        }
-        has(Self::IS_THERE).then(|| Likelihood {
-            loglikelihood: self.loglikelihoods[index],
-            n_tokens: self.n_tokens[index] as usize,
-            n_bytes: self.n_bytes[index] as usize,
-            greedy_match: has(Self::GREEDY_MATCH),
-            boundary_merge: has(Self::BOUNDARY_MERGE),
-        })
     }
 }
 

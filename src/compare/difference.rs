@@ -181,14 +181,8 @@ mod tests {
         let metric = evidence.metric("loglikelihood").unwrap();
         let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
         let family = Family {
-            model: 0,
-            metric_index: metric,
-            metric: &evidence.metrics[metric].metric,
-            units: &units,
             control: Some(0),
-            clusters: None,
-            margin: None,
-            identical: &|_, _| false,
+            ..sketch::family(&evidence, metric, &units)
         };
         let [compared] = variants(&family).try_into().unwrap();
         assert_eq!((compared.candidate, compared.reference), (1, 0));
@@ -215,16 +209,7 @@ mod tests {
             for name in ["loglikelihood", "bits_per_byte", "f1"] {
                 let metric = evidence.metric(name).unwrap();
                 let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
-                let family = Family {
-                    model: 0,
-                    metric_index: metric,
-                    metric: &evidence.metrics[metric].metric,
-                    units: &units,
-                    control: None,
-                    clusters: None,
-                    margin: None,
-                    identical: &|_, _| false,
-                };
+                let family = sketch::family(&evidence, metric, &units);
                 assert_eq!(ranking(&family), order, "{name}");
                 let [compared] = variants(&family).try_into().unwrap();
                 let pair = [compared.reference, compared.candidate];

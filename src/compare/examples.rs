@@ -1,5 +1,6 @@
 //! The examples of a run, column by column, as [`super::Cases`] holds their cases.
 
+use super::columns::{Digests, Texts};
 use super::evidence::{ExampleEvidence, ShortDigest};
 
 /// Examples in plan order, some sixty bytes each.
@@ -140,64 +141,6 @@ impl<'a> ExampleRef<'a> {
             target_digest: self.target_digest(),
             references_digest: self.references_digest(),
             cluster: self.cluster().map(str::to_owned),
-        }
-    }
-}
-
-/// Many short texts behind one another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Texts {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Texts {
-    fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.ends.push(self.text.len());
-    }
-
-    fn get(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |it| self.ends[it]);
-        &self.text[start..self.ends[index]]
-    }
-}
-
-/// Digests, or the one that all have.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Digests {
-    Same(Option<ShortDigest>, usize),
-    Each(Vec<Option<ShortDigest>>),
-}
-
-impl Default for Digests {
-    fn default() -> Self {
-        Self::Same(None, 0)
-    }
-}
-
-impl Digests {
-    /// Adds a digest; there will be `room` of them, if that is known.
-    pub(super) fn push(&mut self, digest: Option<ShortDigest>, room: usize) {
-        match self {
-            Self::Same(same, n) if *n == 0 || *same == digest => {
-                *same = digest;
-                *n += 1;
-            }
-            Self::Same(same, n) => {
-                let mut each = Vec::with_capacity(room.max(*n + 1));
-                each.resize(*n, *same);
-                each.push(digest);
-                *self = Self::Each(each);
-            }
-            Self::Each(each) => each.push(digest),
-        }
-    }
-
-    pub(super) fn get(&self, index: usize) -> Option<ShortDigest> {
-        match self {
-            Self::Same(same, _) => *same,
-            Self::Each(each) => each[index],
         }
     }
 }

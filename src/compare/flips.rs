@@ -131,6 +131,7 @@ fn of_metric(candidate: &Evidence, metric: usize, paired: &Paired) -> Vec<Flip> 
 mod tests {
     use super::*;
     use crate::compare::sketch;
+    use crate::metric::Value;
 
     #[test]
     fn a_flip_goes_by_the_word_of_reports() {
@@ -151,12 +152,7 @@ mod tests {
             sketch::run("b", 20, [0.1, 0.0]),
             sketch::run("a", 20, [0.0, 0.0]),
         );
-        let cells = CellPair {
-            candidate_model: "smol".to_owned(),
-            candidate: "bare".to_owned(),
-            reference_model: "smol".to_owned(),
-            reference: "bare".to_owned(),
-        };
+        let cells = sketch::cells("bare");
         let flipped = |name: &str| {
             let flips = flips(&one, &other, &cells, None);
             flips.iter().filter(|it| &*it.metric == name).count()
@@ -175,5 +171,72 @@ mod tests {
         ] {
             assert_eq!(flipped(name), 0, "{name}");
         }
+    }
+
+    #[test]
+    fn flips_are_the_changes_with_the_largest_first() {
+        let before = sketch::run("a", 8, [0.0, 0.0]);
+        let mut after = before.clone();
+        let (exact_match, brier) = (
+            sketch::own_slot(&after, "exact_match"),
+            sketch::own_slot(&after, "brier"),
+        );
+        let mut start = before.clone();
+        for (i, (was, is)) in [(false, true), (true, false), (true, true)]
+            .into_iter()
+            .enumerate()
+        {
+            start.cells[0].edit(i, |it| it.values[exact_match] = Some(Value::Outcome(was)));
+            after.cells[0].edit(i, |it| it.values[exact_match] = Some(Value::Outcome(is)));
+        }
+        for (i, (was, is)) in [(0.5, 0.25), (0.5, 1.5), (0.5, 0.75)]
+            .into_iter()
+            .enumerate()
+        {
+            start.cells[0].edit(i, |it| it.values[brier] = Some(Value::Number(was)));
+            after.cells[0].edit(i, |it| it.values[brier] = Some(Value::Number(is)));
+        }
+        let cells = sketch::cells("bare");
+        let got: Vec<(String, String, f64, f64, FlipKind)> = flips(&after, &start, &cells, None)
+            .into_iter()
+            .map(|it| {
+                (
+                    it.metric.to_string(),
+                    it.example_id,
+                    it.before,
+                    it.after,
+                    it.kind,
+                )
+            })
+            .collect();
+        let flip = |metric: &str, id: &str, before, after, kind| {
+            (metric.to_owned(), id.to_owned(), before, after, kind)
+        };
+        // A Brier score is the better the lower; equal sizes come by id.
+        assert_eq!(
+            got,
+            [
+                flip("exact_match", "e0000", 0.0, 1.0, FlipKind::Fixed),
+                flip("exact_match", "e0001", 1.0, 0.0, FlipKind::Broke),
+                flip("brier", "e0001", 0.5, 1.5, FlipKind::Worsened),
+                flip("brier", "e0000", 0.5, 0.25, FlipKind::Improved),
+                flip("brier", "e0002", 0.5, 0.75, FlipKind::Worsened),
+            ]
+        );
+        let by_brier = flips(&after, &start, &cells, Some("brier"));
+        assert_eq!(by_brier.len(), 3);
+        assert!(by_brier.iter().all(|it| &*it.metric == "brier"));
+        assert!(flips(&after, &start, &cells, Some("bleu")).is_empty());
+        // Evidence that does not fit together, on whichever side, says nothing.
+        for unsound in [&mut after.clone(), &mut start.clone()] {
+            unsound.margin = Some(-1.0);
+            assert!(flips(unsound, &start, &cells, None).is_empty());
+            assert!(flips(&after, unsound, &cells, None).is_empty());
+        }
+        let unknown = CellPair {
+            candidate: "chat".to_owned(),
+            ..cells
+        };
+        assert!(flips(&after, &start, &unknown, None).is_empty());
     }
 }

@@ -10,6 +10,7 @@
 //! listed; [`flips()`] names the examples that changed.
 
 mod cases;
+mod columns;
 mod difference;
 mod evidence;
 mod examples;

@@ -1,12 +1,12 @@
 //! Evidence for tests, with values that are a function of variant and example.
 
-use crate::metric::{Facts, Metric, Recipe, Source, Value};
+use crate::metric::{Facts, Metric, Recipe, Source, Units, Value};
 use crate::score::{Likelihood, Status};
 use crate::text_metric::{BleuTokenizer, ReferenceCount, TextJudge, TextMetric};
 
 use super::{
-    CaseEvidence, Evidence, ExampleEvidence, MetricEvidence, ModelEvidence, ShortDigest,
-    VariantEvidence,
+    CaseEvidence, CellPair, Evidence, ExampleEvidence, Family, MetricEvidence, ModelEvidence,
+    ShortDigest, VariantEvidence,
 };
 
 /// Every kind of metric: likelihoods, `exact_match`, `f1`, BLEU, chrF.
@@ -148,5 +148,36 @@ fn case(metrics: &[MetricEvidence], variant: usize, i: usize, quality: f64) -> C
             .filter(|it| !matches!(it.metric.source, Source::Likelihood(_)))
             .map(value)
             .collect(),
+    }
+}
+
+/// Where a metric's values stand in those of a case.
+pub(crate) fn own_slot(evidence: &Evidence, name: &str) -> usize {
+    let own = evidence.metrics.iter().map(|it| &it.metric);
+    let mut own = own.filter(|it| !matches!(it.source, Source::Likelihood(_)));
+    own.position(|it| it.name == name).unwrap()
+}
+
+/// A variant against the one of that name in another run.
+pub(crate) fn cells(variant: &str) -> CellPair {
+    CellPair {
+        candidate_model: "smol".to_owned(),
+        candidate: variant.to_owned(),
+        reference_model: "smol".to_owned(),
+        reference: variant.to_owned(),
+    }
+}
+
+/// The variants of a run by one metric, without a control, clusters or margin.
+pub(crate) fn family<'a>(evidence: &'a Evidence, metric: usize, units: &'a [Units]) -> Family<'a> {
+    Family {
+        model: 0,
+        metric_index: metric,
+        metric: &evidence.metrics[metric].metric,
+        units,
+        control: None,
+        clusters: None,
+        margin: None,
+        identical: &|_, _| false,
     }
 }

@@ -1,5 +1,6 @@
 //! Promises of comparing two runs that several files keep together.
 
+use super::sketch::own_slot;
 use super::*;
 use crate::metric::Value;
 use crate::score::Status;
@@ -14,12 +15,6 @@ fn of<'a>(it: &'a RunComparison, metric: &str, variant: &str) -> &'a PairedCompa
     let found = it.comparisons.iter();
     let mut found = found.filter(|it| it.metric == metric && it.cells.candidate == variant);
     found.next().unwrap()
-}
-
-fn own_slot(evidence: &Evidence, name: &str) -> usize {
-    let own = evidence.metrics.iter().map(|it| &it.metric);
-    let mut own = own.filter(|it| !matches!(it.source, crate::metric::Source::Likelihood(_)));
-    own.position(|it| it.name == name).unwrap()
 }
 
 /// The definition: every metric's gain is the plain difference of the two values.
@@ -443,14 +438,9 @@ fn variants_that_lack_an_answer_are_compared_by_what_they_have() {
     let methods = |evidence: &Evidence| {
         let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
         let family = Family {
-            model: 0,
-            metric_index: metric,
-            metric: &evidence.metrics[metric].metric,
-            units: &units,
             control: Some(0),
-            clusters: None,
-            margin: None,
             identical: &|_, _| true,
+            ..sketch::family(evidence, metric, &units)
         };
         variants(&family).remove(0).method
     };
@@ -467,16 +457,7 @@ fn luck_is_told_from_the_examples_that_all_variants_share() {
     evidence.cells[1].edit(8, |it| it.likelihood = None);
     let metric = evidence.metric("loglikelihood").unwrap();
     let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
-    let family = Family {
-        model: 0,
-        metric_index: metric,
-        metric: &evidence.metrics[metric].metric,
-        units: &units,
-        control: None,
-        clusters: None,
-        margin: None,
-        identical: &|_, _| false,
-    };
+    let family = sketch::family(&evidence, metric, &units);
     let shared = [0, 1].map(|variant: usize| {
         let likelihood = |i: usize| evidence.cell(0, variant).get(i).likelihood();
         let rows = (0..30).filter(|it| ![3, 8].contains(it));
@@ -499,14 +480,10 @@ fn variants_of_one_run_compare_as_in_its_tables() {
         let metric = evidence.metric(&it.metric).unwrap();
         let units = [0, 1].map(|variant| evidence.units(0, variant, metric));
         let family = Family {
-            model: 0,
-            metric_index: metric,
-            metric: &evidence.metrics[metric].metric,
-            units: &units,
             control: Some(0),
-            clusters: None,
             margin: it.margin,
             identical: &|a, b| evidence.is_identical(0, metric, a, b),
+            ..sketch::family(&evidence, metric, &units)
         };
         let table = &variants(&family)[0];
         assert_eq!(table.gain, it.gain(), "{}", it.metric);
@@ -531,73 +508,4 @@ fn p_values_are_adjusted_over_the_variants_of_a_metric() {
         let adjusted: Vec<f64> = pair.iter().filter_map(|it| it.p_adjusted).collect();
         assert_eq!(adjusted, crate::stats::holm(&p), "{}", pair[0].metric);
     }
-}
-
-#[test]
-fn flips_are_the_changes_with_the_largest_first() {
-    let before = sketch::run("a", 8, [0.0, 0.0]);
-    let mut after = before.clone();
-    let (exact_match, brier) = (own_slot(&after, "exact_match"), own_slot(&after, "brier"));
-    let mut start = before.clone();
-    for (i, (was, is)) in [(false, true), (true, false), (true, true)]
-        .into_iter()
-        .enumerate()
-    {
-        start.cells[0].edit(i, |it| it.values[exact_match] = Some(Value::Outcome(was)));
-        after.cells[0].edit(i, |it| it.values[exact_match] = Some(Value::Outcome(is)));
-    }
-    for (i, (was, is)) in [(0.5, 0.25), (0.5, 1.5), (0.5, 0.75)]
-        .into_iter()
-        .enumerate()
-    {
-        start.cells[0].edit(i, |it| it.values[brier] = Some(Value::Number(was)));
-        after.cells[0].edit(i, |it| it.values[brier] = Some(Value::Number(is)));
-    }
-    let cells = CellPair {
-        candidate_model: "smol".to_owned(),
-        candidate: "bare".to_owned(),
-        reference_model: "smol".to_owned(),
-        reference: "bare".to_owned(),
-    };
-    let got: Vec<(String, String, f64, f64, FlipKind)> = flips(&after, &start, &cells, None)
-        .into_iter()
-        .map(|it| {
-            (
-                it.metric.to_string(),
-                it.example_id,
-                it.before,
-                it.after,
-                it.kind,
-            )
-        })
-        .collect();
-    let flip = |metric: &str, id: &str, before, after, kind| {
-        (metric.to_owned(), id.to_owned(), before, after, kind)
-    };
-    // A Brier score is the better the lower; equal sizes come by id.
-    assert_eq!(
-        got,
-        [
-            flip("exact_match", "e0000", 0.0, 1.0, FlipKind::Fixed),
-            flip("exact_match", "e0001", 1.0, 0.0, FlipKind::Broke),
-            flip("brier", "e0001", 0.5, 1.5, FlipKind::Worsened),
-            flip("brier", "e0000", 0.5, 0.25, FlipKind::Improved),
-            flip("brier", "e0002", 0.5, 0.75, FlipKind::Worsened),
-        ]
-    );
-    let by_brier = flips(&after, &start, &cells, Some("brier"));
-    assert_eq!(by_brier.len(), 3);
-    assert!(by_brier.iter().all(|it| &*it.metric == "brier"));
-    assert!(flips(&after, &start, &cells, Some("bleu")).is_empty());
-    // Evidence that does not fit together, on whichever side, says nothing.
-    for unsound in [&mut after.clone(), &mut start.clone()] {
-        unsound.margin = Some(-1.0);
-        assert!(flips(unsound, &start, &cells, None).is_empty());
-        assert!(flips(&after, unsound, &cells, None).is_empty());
-    }
-    let unknown = CellPair {
-        candidate: "chat".to_owned(),
-        ..cells
-    };
-    assert!(flips(&after, &start, &unknown, None).is_empty());
 }

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_parses_or_says_why_not() {
+    fn a_rule_parses_or_says_why_not() {
         let table = [
             ("min = -3", ""),
             (
@@ -363,6 +363,15 @@ mod tests {
                 "min = -3\nretired = ['old']",
                 "`retired` goes with `compare = \"baseline\"` only",
             ),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(message(&text(rest)), expected, "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_goes_with_a_rule_parses_or_says_why_not() {
+        let table = [
             (
                 "min = -3\nconfidence = 0.5",
                 "`confidence`: expected a number above 0.5 and below 1, got 0.5",

@@ -219,22 +219,20 @@ fn failures_are_reported_and_tried_again() {
     assert_eq!(engine.n_computed(), 3);
 }
 
-/// Answers like the fake engine, but panics when it meets a request with `token`, and
-/// from call number `broken_from` on always.
-struct Panicking {
-    inner: FakeEngine,
-    token: u32,
-    n_calls: Cell<usize>,
-    broken_from: usize,
+/// The fake engine, which is asked for one request after the other: `before` gets its place in the
+/// call and the request, and says whether it is answered or passed over.
+struct OneByOne<F> {
+    fake: FakeEngine,
+    before: F,
 }
 
-impl Engine for Panicking {
+impl<F: Fn(usize, &Request) -> bool> Engine for OneByOne<F> {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        self.fake.capabilities()
     }
 
     fn answerer(&self) -> &Answerer {
-        self.inner.answerer()
+        self.fake.answerer()
     }
 
     fn run(
@@ -243,25 +241,33 @@ impl Engine for Panicking {
         stop: &Stop,
         deliver: &mut dyn FnMut(usize, Outcome),
     ) -> Result<Rows, EngineError> {
-        self.n_calls.set(self.n_calls.get() + 1);
-        let is_broken = self.broken_from <= self.n_calls.get();
         let mut rows = Rows::default();
         for (index, request) in requests.iter().enumerate() {
-            let is_bad = is_broken || request.tokens.contains(&self.token);
-            assert!(!is_bad, "no room for token {}", self.token);
-            let one = std::slice::from_ref(request);
-            rows += self.inner.run(one, stop, &mut |_, it| deliver(index, it))?;
+            if stop.is_raised() {
+                break;
+            }
+            if (self.before)(index, request) {
+                let one = std::slice::from_ref(request);
+                rows += self.fake.run(one, stop, &mut |_, it| deliver(index, it))?;
+            }
         }
         Ok(rows)
     }
 }
 
-fn panicking(broken_from: usize) -> Panicking {
-    Panicking {
-        inner: FakeEngine::new(7, 16),
-        token: 99,
-        n_calls: Cell::new(0),
-        broken_from,
+/// Panics when it meets a request with token 99, and from call number `broken_from` on always.
+fn panicking(
+    n_calls: &Cell<usize>,
+    broken_from: usize,
+) -> OneByOne<impl Fn(usize, &Request) -> bool + '_> {
+    OneByOne {
+        fake: FakeEngine::new(7, 16),
+        before: move |nth, request: &Request| {
+            n_calls.set(n_calls.get() + usize::from(nth == 0));
+            let is_bad = broken_from <= n_calls.get() || request.tokens.contains(&99);
+            assert!(!is_bad, "no room for token 99");
+            true
+        },
     }
 }
 
@@ -270,7 +276,8 @@ fn a_request_on_which_the_engine_panics_fails_alone() {
     let (_folder, mut store) = store();
     let mut cases: Vec<Case> = (0..9).map(|i| case(i, &[1, 2, i as u32])).collect();
     cases[4] = case(4, &[1, 99]);
-    let engine = panicking(usize::MAX);
+    let n_calls = Cell::new(0);
+    let engine = panicking(&n_calls, usize::MAX);
     let (tally, outcomes) = run_all(&cases, &engine, &mut store, true);
     let failure = Failure::Engine {
         message: "it panicked: no room for token 99".to_owned(),
@@ -283,9 +290,9 @@ fn a_request_on_which_the_engine_panics_fails_alone() {
     assert_eq!(tally.n_computed, 9);
     // Nine, of which four are answered; then five as two and three, and the two, which
     // begin with the bad one, as one and one.
-    assert_eq!(engine.n_calls.get(), 1 + 2 + 2);
+    assert_eq!(n_calls.get(), 1 + 2 + 2);
     // All other answers are stored, and the failure is tried again.
-    let (again, _) = run_all(&cases, &panicking(usize::MAX), &mut store, true);
+    let (again, _) = run_all(&cases, &panicking(&n_calls, usize::MAX), &mut store, true);
     assert_eq!((again.n_stored, again.n_computed), (8, 1));
     let (mended, outcomes) = run_all(&cases, &FakeEngine::new(7, 100), &mut store, true);
     assert_eq!((mended.n_stored, mended.n_computed), (8, 1));
@@ -297,37 +304,12 @@ fn a_request_on_which_the_engine_panics_fails_alone() {
 fn an_engine_that_always_panics_is_given_up() {
     let (_folder, mut store) = store();
     let cases: Vec<Case> = (0..200).map(|i| case(i, &[1, 2, i as u32])).collect();
-    let engine = panicking(1);
+    let n_calls = Cell::new(0);
+    let engine = panicking(&n_calls, 1);
     let (tally, outcomes) = run_all(&cases, &engine, &mut store, true);
     assert_eq!((tally.n_requests, outcomes.len()), (200, 200));
     assert!(outcomes.iter().all(|it| it[0].is_err()), "{outcomes:?}");
-    assert_eq!(engine.n_calls.get(), MAX_PANICS);
-}
-
-/// An engine that passes over every request that begins with token 9.
-struct Forgetful(FakeEngine);
-
-impl Engine for Forgetful {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    fn answerer(&self) -> &Answerer {
-        self.0.answerer()
-    }
-
-    fn run(
-        &self,
-        requests: &[Request],
-        stop: &Stop,
-        deliver: &mut dyn FnMut(usize, Outcome),
-    ) -> Result<Rows, EngineError> {
-        self.0.run(requests, stop, &mut |index, outcome| {
-            if requests[index].tokens[0] != 9 {
-                deliver(index, outcome);
-            }
-        })
-    }
+    assert_eq!(n_calls.get(), MAX_PANICS);
 }
 
 /// A case that is not reported is neither scored nor failed: the run would pass for whole.
@@ -339,10 +321,14 @@ fn what_the_engine_passes_over_is_a_failure() {
         store: &mut store,
         may_read: true,
     };
+    let forgetful = OneByOne {
+        fake: FakeEngine::new(11, 16),
+        before: |_, request: &Request| request.tokens[0] != 9,
+    };
     let mut told = Vec::new();
     run(
         cases.into_iter(),
-        &Forgetful(FakeEngine::new(11, 16)),
+        &forgetful,
         &mut storage,
         &Stop::new(),
         &mut |_| {},
@@ -384,43 +370,18 @@ fn a_stop_keeps_what_was_answered() {
     assert_eq!(outcomes.len(), 5);
 }
 
-/// Answers one request after the other, each in its time, until it is stopped.
-struct Patient(FakeEngine);
-
-impl Engine for Patient {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    fn answerer(&self) -> &Answerer {
-        self.0.answerer()
-    }
-
-    fn run(
-        &self,
-        requests: &[Request],
-        stop: &Stop,
-        deliver: &mut dyn FnMut(usize, Outcome),
-    ) -> Result<Rows, EngineError> {
-        let mut rows = Rows::default();
-        for (index, request) in requests.iter().enumerate() {
-            if stop.is_raised() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            let one = std::slice::from_ref(request);
-            rows += self.0.run(one, stop, &mut |_, it| deliver(index, it))?;
-        }
-        Ok(rows)
-    }
-}
-
 /// What cannot be stored would be computed again: the engine is not kept at it.
 #[test]
 fn answers_that_cannot_be_stored_stop_the_engine() {
     let (_folder, mut store) = store();
     store.refuse_rows();
-    let engine = Patient(FakeEngine::new(5000, 16));
+    let engine = OneByOne {
+        fake: FakeEngine::new(5000, 16),
+        before: |_, _: &Request| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            true
+        },
+    };
     let cases = (0..4000).map(|i| case(i, &[1, 2, i as u32]));
     let mut storage = Storage {
         store: &mut store,
