@@ -55,13 +55,23 @@ fn variants_are_identical_where_all_requests_are_equal() {
     assert!(!is_identical(&evidence, "acc"));
 }
 
+type Change = fn(&mut Evidence);
+
+/// Every change of sound evidence is refused with its words.
+fn assert_refused(table: &[(&str, Change)]) {
+    let mut sound = sketch::run("a", 4, [0.0, 0.0]);
+    sound.margin = Some(0.0);
+    assert_eq!(sound.check(), Ok(()));
+    for (expected, change) in table {
+        let mut evidence = sound.clone();
+        change(&mut evidence);
+        assert_eq!(evidence.check().unwrap_err().to_string(), *expected);
+    }
+}
+
 #[test]
 fn evidence_that_does_not_fit_together_is_refused() {
-    type Change = fn(&mut Evidence);
-    fn interval(low: f64, high: f64) -> Interval {
-        Interval { low, high }
-    }
-    let table: &[(&str, Change)] = &[
+    assert_refused(&[
         ("models: `smol` stands there twice", |it| {
             it.models.push(it.models[0].clone());
         }),
@@ -112,6 +122,15 @@ fn evidence_that_does_not_fit_together_is_refused() {
                 it.cells[0].edit(3, |it| it.likelihood.as_mut().unwrap().n_tokens = 0);
             },
         ),
+    ]);
+}
+
+#[test]
+fn a_margin_or_range_that_is_none_is_refused() {
+    fn interval(low: f64, high: f64) -> Interval {
+        Interval { low, high }
+    }
+    assert_refused(&[
         ("margin: expected a finite number, 0 or more", |it| {
             it.margin = Some(-0.1);
         }),
@@ -127,15 +146,7 @@ fn evidence_that_does_not_fit_together_is_refused() {
         ("metric `loglikelihood`: its range is no interval", |it| {
             it.metrics[0].metric.range = Some(interval(1.0, 0.0));
         }),
-    ];
-    let mut sound = sketch::run("a", 4, [0.0, 0.0]);
-    sound.margin = Some(0.0);
-    assert_eq!(sound.check(), Ok(()));
-    for (expected, change) in table {
-        let mut evidence = sound.clone();
-        change(&mut evidence);
-        assert_eq!(evidence.check().unwrap_err().to_string(), *expected);
-    }
+    ]);
 }
 
 #[test]
